@@ -1,0 +1,2 @@
+//! The file side: what is on the disk becomes entries and chunks, and chunks become files.
+pub mod path;

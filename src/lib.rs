@@ -1,0 +1,7 @@
+//! haul moves files between machines over TCP and proves every byte.
+pub mod file;
+pub mod integrity;
+pub mod limits;
+pub mod security;
+pub mod transfer;
+pub mod wire;

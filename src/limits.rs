@@ -1,0 +1,107 @@
+//! Every bound and default of haul on one page: unit, reason, relation to its neighbours.
+//!
+//! Anything that a peer can make grow has its bound here. Values that are part of the protocol are repeated in
+//! `protocol.md`, section Limits; changing one changes the other in the same commit.
+
+use std::time::Duration;
+
+// --- Frames and messages -------------------------------------------------------------------------------------
+
+/// Default payload of a data chunk, bytes. One mebibyte keeps the per-chunk cost far below the cost of hashing it.
+pub const CHUNK_BYTES: usize = 1 << 20;
+/// Smallest chunk limit that a peer may announce, bytes.
+pub const CHUNK_MIN_BYTES: usize = 64 << 10;
+/// Largest chunk limit that a peer may announce, bytes.
+pub const CHUNK_MAX_BYTES: usize = 4 << 20;
+/// Largest payload of a control frame (every frame that is not DATA), bytes.
+pub const CONTROL_MAX_BYTES: usize = 256 << 10;
+/// Bytes in front of a data chunk's content in a DATA frame: file number and offset.
+pub const DATA_HEADER_BYTES: usize = 16;
+/// Largest hello, bytes, header and checksum included.
+pub const HELLO_MAX_BYTES: usize = 4096;
+/// Largest text in an error that a peer sends, bytes.
+pub const TEXT_MAX_BYTES: usize = 1024;
+/// Most plaintext bytes that a connection may send before it has authenticated. Holds a hello and one AUTH frame.
+pub const PRE_AUTH_MAX_BYTES: usize = 16 << 10;
+/// Most entries in one ENTRIES frame. Chosen so that a batch of long names still fits a control frame.
+pub const ENTRIES_PER_BATCH: usize = 512;
+/// Bytes of encoded entries after which the sender closes a batch, so that it fits a control frame.
+pub const ENTRIES_BATCH_BYTES: usize = 128 << 10;
+/// Most records in one FEEDBACK, WANT or OUTCOMES frame.
+pub const RECORDS_PER_FRAME: usize = 1024;
+/// Most paths in one OPEN of a pull or a listing.
+pub const SOURCES_MAX: usize = 1024;
+/// Most include and exclude patterns in one OPEN.
+pub const PATTERNS_MAX: usize = 256;
+
+// --- Names ---------------------------------------------------------------------------------------------------
+
+/// Longest single name, bytes: what Linux and macOS file systems allow.
+pub const NAME_MAX_BYTES: usize = 255;
+/// Longest relative path, bytes: Linux's PATH_MAX less its NUL.
+pub const PATH_MAX_BYTES: usize = 4095;
+/// Deepest relative path, components. Bounds the directory handles that a session keeps open.
+pub const PATH_MAX_DEPTH: usize = 256;
+
+// --- Sessions ------------------------------------------------------------------------------------------------
+
+/// Entries that a sender may have announced without having learned their outcome.
+pub const OPEN_ENTRIES_MAX: usize = 8192;
+/// Hard-linked inodes that a sender remembers; further links are sent as copies and counted.
+pub const HARDLINKS_MAX: usize = 65_536;
+/// Connections that one session may have, the control connection included.
+pub const STREAMS_MAX: usize = 16;
+/// Connections up to which the automatic number of streams grows (GridFTP practice: 4 to 8).
+pub const STREAMS_AUTO_MAX: usize = 8;
+/// Data that a receiver lets one session keep unplaced, bytes, while few sessions run.
+pub const CREDIT_MAX_BYTES: u64 = 64 << 20;
+/// Data that a receiver lets one session keep unplaced, bytes, however many sessions run. Two default chunks at least.
+pub const CREDIT_MIN_BYTES: u64 = 4 << 20;
+/// Data that a receiver lets all of its sessions keep unplaced together, bytes, above the minimum of each.
+pub const CREDIT_TOTAL_BYTES: u64 = 256 << 20;
+/// Read but unsent data that a sender keeps, bytes.
+pub const SEND_QUEUE_BYTES: usize = 8 << 20;
+/// Data that a sender keeps for a source that cannot be read twice (standard input), bytes, until it is placed.
+pub const STDIN_KEEP_BYTES: u64 = 64 << 20;
+/// Received files that wait for one sync together, at most.
+pub const PUBLISH_BATCH_FILES: usize = 512;
+/// Bytes of received files that wait for one sync together, at most.
+pub const PUBLISH_BATCH_BYTES: u64 = 256 << 20;
+/// Files of a batch up to which each is synced alone; above it, the file system is synced once.
+pub const SYNC_EACH_MAX: usize = 8;
+/// Failures kept by name in a result; further ones are only counted.
+pub const FAILURES_KEPT: usize = 1000;
+/// Sessions that a server runs at once by default.
+pub const SESSIONS_MAX: usize = 512;
+/// Connections that a server keeps before they have authenticated; a further one evicts the oldest.
+pub const UNAUTHENTICATED_MAX: usize = 256;
+
+// --- Times ---------------------------------------------------------------------------------------------------
+
+/// From accept until a connection has authenticated, absolute.
+pub const AUTH_DEADLINE: Duration = Duration::from_secs(10);
+/// From dialling until the peer has said its hello.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Between attempts on the addresses of one ticket (RFC 8305, section 5).
+pub const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
+/// Without anything to send, a PING goes out after this time.
+pub const HEARTBEAT: Duration = Duration::from_secs(5);
+/// Default of `--timeout`: nothing received for so long means that the peer is gone. Holds several heartbeats.
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a receiver waits for the sender's acknowledgement of the last word.
+pub const LINGER: Duration = Duration::from_secs(5);
+
+/// Default port, TCP and UDP.
+pub const PORT: u16 = 7420;
+
+const _: () = assert!(CHUNK_MIN_BYTES <= CHUNK_BYTES && CHUNK_BYTES <= CHUNK_MAX_BYTES);
+const _: () = assert!(CREDIT_MIN_BYTES >= CHUNK_MAX_BYTES as u64, "one chunk always fits the credit");
+const _: () = assert!(CREDIT_MIN_BYTES <= CREDIT_MAX_BYTES && CREDIT_MAX_BYTES <= CREDIT_TOTAL_BYTES);
+const _: () = assert!(HELLO_MAX_BYTES < PRE_AUTH_MAX_BYTES);
+const _: () = assert!(SEND_QUEUE_BYTES >= CHUNK_MAX_BYTES);
+const _: () = assert!(STDIN_KEEP_BYTES >= CHUNK_MAX_BYTES as u64);
+const _: () = assert!(ENTRIES_BATCH_BYTES + PATH_MAX_BYTES * 2 + 256 <= CONTROL_MAX_BYTES);
+const _: () = assert!(STREAMS_AUTO_MAX <= STREAMS_MAX);
+const _: () = assert!(RECORDS_PER_FRAME * 24 + 16 <= CONTROL_MAX_BYTES);
+const _: () = assert!(HEARTBEAT.as_secs() * 3 <= IDLE_TIMEOUT.as_secs());
+const _: () = assert!(PUBLISH_BATCH_FILES <= OPEN_ENTRIES_MAX / 2, "listing goes on while a batch is synced");

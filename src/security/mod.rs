@@ -1,0 +1,1 @@
+//! Who may talk to whom, and what a third party may learn: nothing.

@@ -1,0 +1,1 @@
+//! The heart: chunks, placement, credit.
