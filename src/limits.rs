@@ -34,6 +34,9 @@ pub const SOURCES_MAX: usize = 1024;
 /// Most include and exclude patterns in one OPEN.
 pub const PATTERNS_MAX: usize = 256;
 
+/// Largest file, bytes: what a signed 64-bit file offset can say.
+pub const FILE_MAX_BYTES: u64 = i64::MAX as u64;
+
 // --- Names ---------------------------------------------------------------------------------------------------
 
 /// Longest single name, bytes: what Linux and macOS file systems allow.

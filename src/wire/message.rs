@@ -332,6 +332,18 @@ pub struct Receipt {
     pub synced: bool,
 }
 
+/// STREAM_END, both directions, on the control connection: a further connection of the session is gone.
+///
+/// The sender says it when it notices first, with `received` 0; the receiver says it once everything that arrived on
+/// that connection is placed, so that the sender knows exactly what to send again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StreamEnd {
+    /// Number of the connection within the session, 1..`limits::STREAMS_MAX`.
+    pub stream: u16,
+    /// From the receiver: bytes of DATA content in whole frames that arrived on it.
+    pub received: u64,
+}
+
 /// PING and PONG: a PONG repeats the number of the PING that it answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ping {
@@ -365,6 +377,7 @@ pub enum Message {
     Ping(Ping),
     Pong(Ping),
     Close(Close),
+    StreamEnd(StreamEnd),
 }
 
 /// Why bytes are not a message.
@@ -395,6 +408,7 @@ impl Message {
             Self::Ping(_) => FrameType::Ping,
             Self::Pong(_) => FrameType::Pong,
             Self::Close(_) => FrameType::Close,
+            Self::StreamEnd(_) => FrameType::StreamEnd,
         }
     }
 
@@ -413,6 +427,7 @@ impl Message {
             Self::Receipt(m) => put(m, out),
             Self::Ping(m) | Self::Pong(m) => put(m, out),
             Self::Close(m) => put(m, out),
+            Self::StreamEnd(m) => put(m, out),
         }
     }
 
@@ -433,6 +448,7 @@ impl Message {
             FrameType::Ping => Self::Ping(take(kind, payload)?),
             FrameType::Pong => Self::Pong(take(kind, payload)?),
             FrameType::Close => Self::Close(take(kind, payload)?),
+            FrameType::StreamEnd => Self::StreamEnd(take(kind, payload)?),
             FrameType::Data
             | FrameType::Hole
             | FrameType::FileEnd
@@ -469,6 +485,7 @@ impl Message {
             Self::FileFailed(m) => short(&m.text),
             Self::Close(m) => short(&m.text),
             Self::Welcome(m) => (1..=limits::STREAMS_MAX).contains(&usize::from(m.max_streams)),
+            Self::StreamEnd(m) => (1..limits::STREAMS_MAX).contains(&usize::from(m.stream)),
             Self::Auth(_) | Self::Listed(_) | Self::Finish(_) | Self::Receipt(_) | Self::Ping(_) | Self::Pong(_) => true,
         }
     }
