@@ -2,6 +2,7 @@
 pub mod file;
 pub mod integrity;
 pub mod limits;
+pub mod run;
 pub mod security;
 pub mod transfer;
 pub mod wire;
