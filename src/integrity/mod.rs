@@ -1,1 +1,3 @@
 //! Digests, checksums and manifests.
+pub mod crc32c;
+pub mod digest;
