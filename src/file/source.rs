@@ -23,7 +23,7 @@ pub struct Sources {
     dirs: Option<DirCache>,
 }
 
-/// A file being read, front to back. It can be asked for earlier chunks again as long as it is kept.
+/// A file being read, front to back, or again in parts.
 pub struct OpenSource {
     file: OwnedFd,
     /// As the listing saw it, and as it was at open.
@@ -149,7 +149,8 @@ impl OpenSource {
         }
     }
 
-    /// Reads a part again that `next` gave out: the same bytes, by their CRC, or the file has changed.
+    /// Reads a part again that `next` gave out, here or when the same origin was open before: the same bytes, by
+    /// their CRC, or the file has changed.
     pub fn read_again(
         &self,
         offset: u64,
@@ -157,8 +158,8 @@ impl OpenSource {
         expected_crc: u32,
         mut buffer: Vec<u8>,
     ) -> Result<Vec<u8>, SourceError> {
-        let was_given = offset.checked_add(len as u64).is_some_and(|end| end <= self.position);
-        assert!(len > 0 && was_given, "only what was given out is read again");
+        let is_inside = offset.checked_add(len as u64).is_some_and(|end| end <= self.identity.size);
+        assert!(len > 0 && is_inside, "only what was given out is read again");
         let is_last = offset + len as u64 == self.identity.size;
         if read::read_at(&self.file, offset, len, is_last, &mut buffer)? != len {
             return Err(SourceError::Changed { what: SIZE });

@@ -121,12 +121,14 @@ fn a_chunk_read_again_is_the_same_or_the_file_changed() {
 
     let (offset, crc) = crcs[1];
     let again = source.read_again(offset, CHUNK, crc, Vec::new()).unwrap();
+    let anew = open(&path).unwrap().read_again(offset, CHUNK, crc, Vec::new()).unwrap();
     File::options().write(true).open(&path).unwrap().write_all_at(b"!", offset).unwrap();
     let changed = source.read_again(offset, CHUNK, crc, again.clone());
     File::options().write(true).open(&path).unwrap().set_len(offset).unwrap();
     let shrunk = source.read_again(offset, CHUNK, crc, Vec::new());
 
     assert_eq!(again, bytes(3 * CHUNK)[CHUNK..2 * CHUNK]);
+    assert_eq!(again, anew);
     assert!(matches!(changed, Err(SourceError::Changed { what: "its content changed" })));
     assert!(matches!(shrunk, Err(SourceError::Changed { what: SIZE })));
 }
