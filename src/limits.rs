@@ -45,6 +45,8 @@ pub const NAME_MAX_BYTES: usize = 255;
 pub const PATH_MAX_BYTES: usize = 4095;
 /// Deepest relative path, components. Bounds the directory handles that a session keeps open.
 pub const PATH_MAX_DEPTH: usize = 256;
+/// Longest line of a manifest, bytes, its end included: holds a digest and a path of which every byte is escaped.
+pub const SUMS_LINE_MAX_BYTES: usize = 16 << 10;
 
 // --- Listing and reading -------------------------------------------------------------------------------------
 
@@ -124,5 +126,6 @@ const _: () =
     assert!(NAMES_BATCH_MIN * PATH_MAX_DEPTH <= NAMES_HELD_MAX, "the smallest batches fit any depth");
 const _: () = assert!(STREAMS_AUTO_MAX <= STREAMS_MAX);
 const _: () = assert!(RECORDS_PER_FRAME * 24 + 16 <= CONTROL_MAX_BYTES);
+const _: () = assert!(SUMS_LINE_MAX_BYTES >= 2 * PATH_MAX_BYTES + 128, "what we write, we read");
 const _: () = assert!(HEARTBEAT.as_secs() * 3 <= IDLE_TIMEOUT.as_secs());
 const _: () = assert!(PUBLISH_BATCH_FILES <= OPEN_ENTRIES_MAX / 2, "listing goes on while a batch is synced");

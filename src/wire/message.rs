@@ -8,6 +8,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::frame::{self, FrameType};
+pub use crate::integrity::digest::DigestKind;
 use crate::limits;
 
 /// How a client proves that it may use the server.
@@ -41,15 +42,6 @@ pub struct Welcome {
     pub session: [u8; 16],
     /// Connections that the session may have, this one included; 1..=`limits::STREAMS_MAX`.
     pub max_streams: u16,
-}
-
-/// Digest algorithms, by their number on the wire.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum DigestKind {
-    /// SHA-256 (FIPS 180-4). Every peer knows it.
-    Sha256,
-    /// BLAKE3 with 32 bytes of output. Needs the feature of that name in both hellos.
-    Blake3,
 }
 
 /// What to do about a name that exists already.
