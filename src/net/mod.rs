@@ -2,4 +2,4 @@
 
 mod tcp;
 
-pub use tcp::{Listener, dial, local_addresses, resolve};
+pub use tcp::{Listener, close_write, dial, local_addresses, resolve};

@@ -3,10 +3,10 @@
 
 use std::{
     io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, UdpSocket},
 };
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpStream, lookup_host};
 
 /// Connections that the kernel may keep for us until they are accepted.
@@ -89,4 +89,9 @@ pub fn local_addresses() -> Vec<IpAddr> {
         Some(socket.local_addr().ok()?.ip())
     };
     far.into_iter().filter_map(source_towards).filter(|ip| !ip.is_unspecified() && !ip.is_loopback()).collect()
+}
+
+/// Says the last word on a connection: our half is closed, the other stays open.
+pub fn close_write(tcp: &TcpStream) -> io::Result<()> {
+    SockRef::from(tcp).shutdown(Shutdown::Write)
 }

@@ -4,7 +4,7 @@ use std::{fmt, io};
 
 use crate::{
     file::path::escape,
-    security::channel::ChannelError,
+    security::ChannelError,
     session::OpeningError,
     stream::LinkError,
     transfer::Violation,

@@ -105,6 +105,11 @@ impl Meter {
         self.wire_bytes.fetch_add(bytes, Relaxed);
     }
 
+    /// Bytes to and from sockets so far.
+    pub fn wire_bytes(&self) -> u64 {
+        self.wire_bytes.load(Relaxed)
+    }
+
     /// Content moved now.
     pub fn on_content(&self) {
         let now_us = micros(self.elapsed()).max(1);

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::{io::AsyncWriteExt, net::TcpStream, sync::Notify, time::sleep_until};
+use tokio::{net::TcpStream, sync::Notify, time::sleep_until};
 
 use super::{
     clock,
@@ -85,7 +85,7 @@ impl Wire {
             while !self.write_some()? {
                 self.tcp.writable().await?;
             }
-            self.tcp.shutdown().await?;
+            crate::net::close_write(&self.tcp)?;
             loop {
                 self.tcp.readable().await?;
                 match self.tcp.try_read(&mut [0; 4096]) {

@@ -8,11 +8,12 @@ use std::{sync::Arc, thread};
 use super::{
     error::{Cause, RunError},
     meter::{Span, Wait},
-    results::{Expect, Failure, Results},
+    results::{Failure, Results},
     session::{Origin, Role, Session},
 };
 use crate::{
     file::{
+        target::Expect,
         path::escape,
         source::{self, SourceError, Sources, StreamSource},
         walk::{Found, Step, Walk},
@@ -121,7 +122,7 @@ fn entry_bytes(entry: &Entry) -> usize {
 }
 
 fn announce_stdin(session: &Session, name: Vec<u8>) {
-    let since_1970 = super::clock::since_1970();
+    let since_1970 = super::clock::unix_time();
     let mtime = Mtime {
         secs: i64::try_from(since_1970.as_secs()).unwrap_or(i64::MAX),
         nanos: since_1970.subsec_nanos(),

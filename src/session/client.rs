@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Opened, OpeningError, Prover, agree};
 use crate::{
-    security::proof::{ProofKey, SessionSecret, Side, Transcript},
+    security::{ProofKey, SessionSecret, Side, Transcript},
     stream::Link,
     wire::{
         frame::Frame,

@@ -19,11 +19,8 @@ pub use server::{AuthRequest, ServerOpening, refuse};
 
 use crate::{
     limits,
-    security::{
-        identity::KeyHash,
-        proof::{self, ProofKey, SessionSecret, Side, Transcript},
-    },
-    stream::{Link, LinkError},
+    security::{self, KeyHash, ProofKey, SessionSecret, Side, Transcript},
+    stream::LinkError,
     wire::{
         hello::{self, Hello, Join},
         message::Code,
@@ -123,8 +120,8 @@ impl Prover {
     }
 }
 
-fn proof_join(join: Join) -> proof::Join {
-    proof::Join { session: join.session, stream: join.stream }
+fn proof_join(join: Join) -> security::Join {
+    security::Join { session: join.session, stream: join.stream }
 }
 
 /// protocol.md [HELLO-5], [HELLO-6]

@@ -4,10 +4,7 @@ use std::time::Duration;
 
 use super::{Opened, OpeningError, Prover, agree};
 use crate::{
-    security::{
-        identity::KeyHash,
-        proof::{Side, Transcript},
-    },
+    security::{KeyHash, Side, Transcript},
     stream::Link,
     wire::{
         frame::Frame,

@@ -5,7 +5,7 @@ use std::{collections::VecDeque, io, time::Duration};
 use crate::{
     integrity::crc32c::Crc32c,
     limits,
-    security::channel::{Channel, ChannelError},
+    security::{Channel, ChannelError},
     wire::{
         frame::{self, Frame, FrameError, FrameReader},
         hello::{Hello, HelloError},
@@ -57,7 +57,7 @@ pub struct Link {
 impl Link {
     /// A connection over `channel` that began at `now`.
     pub fn new(channel: Channel, idle_timeout: Duration, now: Duration) -> Self {
-        let has_checksums = channel.is_plain();
+        let has_checksums = !channel.is_tls();
         Self {
             channel,
             has_checksums,
