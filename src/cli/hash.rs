@@ -41,7 +41,7 @@ pub struct Args {
     /// Files and directories; `-` is standard input
     #[arg(required = true, value_name = "PATH")]
     pub paths: Vec<PathBuf>,
-    /// File to write the manifest to, whole or not at all, instead of standard output
+    /// File to write the manifest to, replaced in one step, instead of standard output
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
     /// The digest.
