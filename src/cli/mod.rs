@@ -13,7 +13,7 @@
 //! ```
 //!
 //! A command is a file with `Args` (clap derive) and `run(args, &Output) -> anyhow::Result<Exit>`, a variant of
-//! [`Command`] and a line in [`Command::run`]. Nothing below `cli` prints, parses arguments or knows exit codes.
+//! [`Command`] and a line in its `run`. Nothing below `cli` prints, parses arguments or knows exit codes.
 
 use std::ffi::OsString;
 use std::process::ExitCode;
