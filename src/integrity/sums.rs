@@ -266,7 +266,7 @@ mod tests {
     fn a_line_that_is_not_a_sum_is_refused() {
         let cases = [
             (format!("{ABC} a"), LineError::Malformed),
-            (format!("{ABC}"), LineError::Malformed),
+            (ABC.into(), LineError::Malformed),
             (format!("{ABC}  "), LineError::Malformed),
             ("  a".into(), LineError::Malformed),
             (format!("{}g  a", &ABC[1..]), LineError::Malformed),
@@ -354,7 +354,8 @@ mod tests {
             Command::new("sha256sum").args(arguments).current_dir(dir.path()).output().ok()
         };
 
-        let arguments: Vec<&OsStr> = [OsStr::new("--")].into_iter().chain(names.map(OsStr::from_bytes)).collect();
+        let arguments: Vec<&OsStr> =
+            [OsStr::new("--")].into_iter().chain(names.map(OsStr::from_bytes)).collect();
         let Some(theirs) = sha256sum(&arguments) else {
             return skip("sha256sum is not installed");
         };
