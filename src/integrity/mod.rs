@@ -1,1 +1,3 @@
 //! Digests, checksums and manifests.
+
+pub mod digest;

@@ -1,1 +1,4 @@
 //! The heart: chunks, placement, credit.
+
+pub mod cursor;
+pub mod placement;
