@@ -82,13 +82,18 @@ impl PublishError {
             Self::Appeared => {
                 (Code::Conflict, "something else got this name while the file was received".to_owned())
             }
-            Self::Changed => (Code::Conflict, "changed while it was being replaced; kept as it is".to_owned()),
+            Self::Changed => {
+                (Code::Conflict, "changed while it was being replaced; kept as it is".to_owned())
+            }
             Self::Directory => (Code::Conflict, "is a directory".to_owned()),
             Self::OtherCase => (
                 Code::Conflict,
-                "differs only in case from another name, and this disk does not tell the two apart".to_owned(),
+                "differs only in case from another name, and this disk does not tell the two apart"
+                    .to_owned(),
             ),
-            Self::System(errno @ (Errno::NOSPC | Errno::DQUOT)) => (Code::NoSpace, super::failure::reason(errno)),
+            Self::System(errno @ (Errno::NOSPC | Errno::DQUOT)) => {
+                (Code::NoSpace, super::failure::reason(errno))
+            }
             Self::System(errno) => {
                 (Code::File, format!("cannot give the file its name: {}", super::failure::reason(errno)))
             }

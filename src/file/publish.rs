@@ -123,7 +123,6 @@ impl Publisher {
         !self.sync
             || self.ready.len() >= limits::PUBLISH_BATCH_FILES
             || self.ready_bytes >= limits::PUBLISH_BATCH_BYTES
-            || self.held.len() >= limits::PUBLISH_BATCH_FILES
             || self.ready_dirs.len() >= BATCH_DIRS_MAX
     }
 
@@ -152,9 +151,6 @@ impl Publisher {
             }
             results.push((file, result));
         }
-        if self.held.len() >= limits::PUBLISH_BATCH_FILES {
-            self.commit();
-        }
         results
     }
 
@@ -179,7 +175,14 @@ impl Publisher {
 
     /// Reports `verdict` once everything touched so far is synced.
     pub fn hold(&mut self, verdict: Verdict) {
-        if self.sync { self.held.push(verdict) } else { self.reports.push_back(verdict) }
+        if !self.sync {
+            self.reports.push_back(verdict);
+            return;
+        }
+        self.held.push(verdict);
+        if self.held.len() >= HELD_MAX {
+            self.commit();
+        }
     }
 
     /// Syncs the names given so far and reports what was held.
@@ -244,9 +247,13 @@ fn cannot_sync(errno: Errno, path: &[u8]) -> Failure {
     Failure::of(errno, "bring it safely to the disk", path)
 }
 
+/// Verdicts that wait for the next batch's sync; links and directories bring no batch of their own.
+const HELD_MAX: usize = 4 * limits::PUBLISH_BATCH_FILES;
+const _: () = assert!(HELD_MAX <= limits::OPEN_ENTRIES_MAX / 2, "the listing goes on meanwhile");
 /// Most directories that waiting parts keep open, so that a batch fits the usual limit of 1024 open files.
 const BATCH_DIRS_MAX: usize = 128;
-const _: () = assert!(BATCH_DIRS_MAX > limits::SYNC_EACH_MAX && BATCH_DIRS_MAX <= limits::PUBLISH_BATCH_FILES);
+const _: () =
+    assert!(BATCH_DIRS_MAX > limits::SYNC_EACH_MAX && BATCH_DIRS_MAX <= limits::PUBLISH_BATCH_FILES);
 
 #[cfg(test)]
 mod tests {
@@ -405,7 +412,9 @@ mod tests {
 
         fn live(&self) -> usize {
             let names = std::fs::read_dir(self.temp.path()).unwrap();
-            names.filter(|entry| !entry.as_ref().unwrap().file_name().as_encoded_bytes().starts_with(b".")).count()
+            names
+                .filter(|entry| !entry.as_ref().unwrap().file_name().as_encoded_bytes().starts_with(b"."))
+                .count()
         }
     }
 

@@ -78,7 +78,8 @@ impl DigestCursor {
     }
 
     fn advance(&mut self, len: u64) {
-        self.next = self.next.checked_add(len).expect("placement refuses bytes whose end does not fit 64 bits");
+        self.next =
+            self.next.checked_add(len).expect("placement refuses bytes whose end does not fit 64 bits");
     }
 }
 
@@ -166,7 +167,8 @@ mod tests {
         }
         let mut all = Vec::new();
         for (i, &first) in items.iter().enumerate() {
-            let rest: Vec<usize> = items.iter().enumerate().filter(|&(j, _)| j != i).map(|(_, &x)| x).collect();
+            let rest: Vec<usize> =
+                items.iter().enumerate().filter(|&(j, _)| j != i).map(|(_, &x)| x).collect();
             for mut order in orders(&rest) {
                 order.insert(0, first);
                 all.push(order);

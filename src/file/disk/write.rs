@@ -268,7 +268,10 @@ impl TempNames {
     }
 }
 
-fn under_free_name<T>(names: &mut TempNames, mut make: impl FnMut(&[u8]) -> Result<T>) -> Result<(T, TempName)> {
+fn under_free_name<T>(
+    names: &mut TempNames,
+    mut make: impl FnMut(&[u8]) -> Result<T>,
+) -> Result<(T, TempName)> {
     let mut tries = 0;
     loop {
         let name = names.draw();
