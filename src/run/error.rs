@@ -7,7 +7,6 @@ use crate::{
     security::{ChannelError, KeyHash},
     session::OpeningError,
     stream::LinkError,
-    transfer::Violation,
     wire::{hello::HelloError, message::Code},
 };
 
@@ -93,7 +92,7 @@ impl RunError {
     }
 
     /// A peer that broke the protocol.
-    pub fn violation(peer: &str, violation: &Violation) -> Self {
+    pub fn violation(peer: &str, violation: &impl fmt::Display) -> Self {
         Self::new(Cause::Peer, format!("{peer}: broke the protocol: {violation}"))
     }
 

@@ -82,12 +82,12 @@ impl Writer {
                     self.results.set_current(&entry.name);
                 }
             }
-            Job::End(end) => {
-                self.results.set_digest(end.digest);
-                if let Some(entry) = self.open.get_mut(&end.file)
+            Job::End { file, size, digest } => {
+                self.results.set_digest(*digest);
+                if let Some(entry) = self.open.get_mut(file)
                     && entry.kind == Kind::Stream
                 {
-                    entry.kind = Kind::File { size: end.size, sparse: false, linked: false };
+                    entry.kind = Kind::File { size: *size, sparse: false, linked: false };
                 }
             }
             _ => {}
