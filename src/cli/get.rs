@@ -58,8 +58,8 @@ pub fn run(args: &Args, out: &Output) -> anyhow::Result<Exit> {
     if is_in_order && out.is_json() {
         return Err(Failure::new(Exit::Usage, "--json and -o - both need standard output").into());
     }
-    let is_new = landing.is_new;
     let options = args.options.session(None);
+    let eager = landing.is_new && !options.dry_run && matches!(expect, Expect::None | Expect::One(_));
     let target = Target::new(TargetConfig {
         place: landing.place,
         digest: options.digest,
@@ -70,7 +70,7 @@ pub fn run(args: &Args, out: &Output) -> anyhow::Result<Exit> {
         verify_disk: args.write.verify_disk,
         links: LinkRule::KeepAll,
         keep_setid: args.write.keep_setid,
-        eager: is_new && !options.dry_run && matches!(expect, Expect::None | Expect::One(_)),
+        eager,
         expect,
         accept: accept(&place, &sources)?,
         busy: Arc::default(),
@@ -79,7 +79,7 @@ pub fn run(args: &Args, out: &Output) -> anyhow::Result<Exit> {
     .map_err(|error| Failure::new(Exit::LocalFile, error.to_string()))?;
     let intent = Intent::Pull {
         sources: sources.iter().map(|source| source.path.clone()).collect(),
-        eager: target.is_eager(),
+        eager,
         include: args.options.include.clone(),
         exclude: args.options.exclude.clone(),
     };

@@ -25,7 +25,7 @@ use crate::{
         client::Running,
         clock,
         error::RunError,
-        home::{Home, StoredTicket},
+        home::StoredTicket,
         server::{Event, OneTime, Server, ServerConfig, Service},
     },
     security::{HostPort, ProofKey, Ticket, Token},

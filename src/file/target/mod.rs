@@ -95,6 +95,12 @@ pub struct Target {
     sink: Sink,
 }
 
+impl std::fmt::Debug for Target {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Target").field("ledger", &self.ledger).finish_non_exhaustive()
+    }
+}
+
 /// Where content goes.
 enum Sink {
     Tree(Box<Tree>),
