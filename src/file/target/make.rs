@@ -40,7 +40,7 @@ impl Tree {
             let text = "a symbolic link that may lead out of this server's directory is refused";
             return Err(Failure::new(Code::NotAllowed, path.as_bytes(), text));
         }
-        let mut existing = None;
+        let (mut existing, mut is_same_target) = (None, false);
         if let Site { dir: Some(dir), found: Some(found) } = examine(&mut self.dirs, path)? {
             if found.kind != FoundKind::Symlink {
                 let text = "something that is not a symbolic link is in the way";
@@ -48,12 +48,17 @@ impl Tree {
             }
             let points = write::read_link(&*dir, path.split_last().1)
                 .map_err(|errno| Failure::of(errno, "read the link", path.as_bytes()))?;
-            if points == target {
+            if points == target && found.existing.mtime == seen.mtime {
                 return Ok(Outcome::Unchanged);
             }
             existing = Some(found.existing);
+            is_same_target = points == target;
         }
-        let plan = self.wish(None, seen.mtime).plan_link(existing);
+        let plan = match self.wish(None, seen.mtime).plan_link(existing) {
+            // Only its time differs, and that stays.
+            Plan::Leave(_) if is_same_target => return Ok(Outcome::Unchanged),
+            plan => plan,
+        };
         self.make_link(path, plan, |dir, names| {
             let part = Part::symlink(dir, target, names)?;
             part.set_link_mtime(seen.mtime)?;
@@ -223,9 +228,10 @@ mod tests {
 
     #[test]
     fn an_existing_link_follows_the_policy() {
-        for (overwrite, outcome, target) in
-            [(Overwrite::Never, Outcome::Kept, "old"), (Overwrite::Different, Outcome::Done, "new")]
-        {
+        for (overwrite, other, same, target) in [
+            (Overwrite::Never, Outcome::Kept, Outcome::Unchanged, "old"),
+            (Overwrite::Different, Outcome::Done, Outcome::Done, "new"),
+        ] {
             let temp = tempfile::tempdir().unwrap();
             std::os::unix::fs::symlink("old", temp.path().join("l")).unwrap();
             std::os::unix::fs::symlink("same", temp.path().join("s")).unwrap();
@@ -233,9 +239,22 @@ mod tests {
 
             world.announce(vec![symlink("l", "new"), symlink("s", "same")]).unwrap();
 
-            assert_eq!(world.finish(), [(0, outcome), (1, Outcome::Unchanged)]);
+            assert_eq!(world.finish(), [(0, other), (1, same)]);
             assert_eq!(std::fs::read_link(world.path("l")).unwrap().to_str(), Some(target));
         }
+    }
+
+    #[test]
+    fn a_link_with_the_same_target_gets_its_time_and_is_unchanged_then() {
+        let mut world = World::new();
+        std::os::unix::fs::symlink("same", world.path("s")).unwrap();
+
+        world.announce(vec![symlink("s", "same")]).unwrap();
+        world.announce(vec![symlink("s", "same")]).unwrap();
+
+        assert_eq!(world.finish(), [(0, Outcome::Done), (1, Outcome::Unchanged)]);
+        let metadata = std::fs::symlink_metadata(world.path("s")).unwrap();
+        assert_eq!((metadata.mtime(), metadata.mtime_nsec()), (MTIME.secs, i64::from(MTIME.nanos)));
     }
 
     #[test]
