@@ -34,6 +34,9 @@ pub const SOURCES_MAX: usize = 1024;
 /// Most include and exclude patterns in one OPEN.
 pub const PATTERNS_MAX: usize = 256;
 
+/// Largest file, bytes: what a signed 64-bit file offset can say.
+pub const FILE_MAX_BYTES: u64 = i64::MAX as u64;
+
 // --- Names ---------------------------------------------------------------------------------------------------
 
 /// Longest single name, bytes: what Linux and macOS file systems allow.
@@ -42,6 +45,23 @@ pub const NAME_MAX_BYTES: usize = 255;
 pub const PATH_MAX_BYTES: usize = 4095;
 /// Deepest relative path, components. Bounds the directory handles that a session keeps open.
 pub const PATH_MAX_DEPTH: usize = 256;
+/// Longest line of a manifest, bytes, its end included: holds a digest and a path of which every byte is escaped.
+pub const SUMS_LINE_MAX_BYTES: usize = 16 << 10;
+
+// --- Listing and reading -------------------------------------------------------------------------------------
+
+/// Names that a walk reads from a directory at once, at most.
+pub const NAMES_PER_BATCH: usize = 8192;
+/// Names that a walk keeps over all directories that it is in, about: past it, batches shrink to
+/// `NAMES_BATCH_MIN`, so that a deep tree of large directories stays bounded too.
+pub const NAMES_HELD_MAX: usize = 65_536;
+/// Smallest batch of names.
+pub const NAMES_BATCH_MIN: usize = 64;
+/// Top-level names that a walk of several sources remembers to tell that two sources give the same one. Past it,
+/// the receiver is the one who refuses the second.
+pub const TOP_NAMES_MAX: usize = 65_536;
+/// Longest hole that one step of reading a sparse file covers, bytes: it has to be hashed in one go.
+pub const HOLE_MAX_BYTES: u64 = 64 << 20;
 
 // --- Sessions ------------------------------------------------------------------------------------------------
 
@@ -101,7 +121,11 @@ const _: () = assert!(HELLO_MAX_BYTES < PRE_AUTH_MAX_BYTES);
 const _: () = assert!(SEND_QUEUE_BYTES >= CHUNK_MAX_BYTES);
 const _: () = assert!(STDIN_KEEP_BYTES >= CHUNK_MAX_BYTES as u64);
 const _: () = assert!(ENTRIES_BATCH_BYTES + PATH_MAX_BYTES * 2 + 256 <= CONTROL_MAX_BYTES);
+const _: () = assert!(NAMES_BATCH_MIN <= NAMES_PER_BATCH && NAMES_PER_BATCH <= NAMES_HELD_MAX);
+const _: () =
+    assert!(NAMES_BATCH_MIN * PATH_MAX_DEPTH <= NAMES_HELD_MAX, "the smallest batches fit any depth");
 const _: () = assert!(STREAMS_AUTO_MAX <= STREAMS_MAX);
 const _: () = assert!(RECORDS_PER_FRAME * 24 + 16 <= CONTROL_MAX_BYTES);
+const _: () = assert!(SUMS_LINE_MAX_BYTES >= 2 * PATH_MAX_BYTES + 128, "what we write, we read");
 const _: () = assert!(HEARTBEAT.as_secs() * 3 <= IDLE_TIMEOUT.as_secs());
 const _: () = assert!(PUBLISH_BATCH_FILES <= OPEN_ENTRIES_MAX / 2, "listing goes on while a batch is synced");

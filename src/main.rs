@@ -1,2 +1,7 @@
 //! The `haul` command.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    haul::cli::main()
+}

@@ -1,4 +1,134 @@
-//! The heart: chunks, placement, credit.
+//! The heart: what is sent, what is placed, who may send how much. Values, not tasks.
+//!
+//! ```text
+//!   lister ── announce ──► Sender ──► carriers ──► Receiver ── poll_job ──► target
+//!   reader ◄─ poll_job ───   │  ▲                     │  ▲                    │
+//!      └──── on_piece ───────┘  └──── FEEDBACK, ──────┘  └──── on_event ──────┘
+//!                                     WANT, OUTCOMES
+//! ```
+//!
+//! **Contract of a carrier** (a TCP connection today): it takes the next piece with [`Sender::poll_frame`] and
+//! delivers it whole or not at all, each at most once; pieces on different carriers may overtake each other. When it
+//! dies, whoever runs it tells both sides; what the receiver did not get returns to the queue. Carrier 0 is the
+//! control connection: it alone carries messages other than DATA, and a session does not outlive it.
+//!
+//! **Bounds.** The sender keeps at most `limits::SEND_QUEUE_BYTES` read but unsent; the receiver at most its credit;
+//! both at most `limits::OPEN_ENTRIES_MAX` entries.
 
 pub mod cursor;
 pub mod placement;
+mod receiver;
+mod sender;
+
+pub use receiver::Receiver;
+pub use sender::{Piece, ReadJob, Sender, SenderEnd};
+
+use crate::wire::message::{Code, Entry, Outcome, Want};
+
+/// Number of a carrier within its session; 0 is the control connection.
+pub type Carrier = u16;
+/// The control connection.
+pub const CONTROL: Carrier = 0;
+
+/// What the receiving side has to do with the target, in this order.
+#[derive(Debug)]
+pub enum Job {
+    /// The next entries of the listing, numbered on from `first`.
+    Entries {
+        /// Number of the first.
+        first: u64,
+        /// The entries.
+        entries: Vec<Entry>,
+    },
+    /// Content of a file.
+    Data {
+        /// Entry number.
+        file: u64,
+        /// Where the bytes belong.
+        offset: u64,
+        /// The bytes.
+        bytes: Vec<u8>,
+    },
+    /// A range that was never written at the source.
+    Hole {
+        /// Entry number.
+        file: u64,
+        /// First byte.
+        offset: u64,
+        /// Bytes.
+        len: u64,
+    },
+    /// All content of the file was handed over before this.
+    End {
+        /// Entry number.
+        file: u64,
+        /// Its size, bytes.
+        size: u64,
+        /// What the sender computed over it.
+        digest: [u8; 32],
+    },
+    /// The source's digest of a file that was asked for with `Want::Digest`.
+    Digest {
+        /// Entry number.
+        file: u64,
+        /// Its size, bytes.
+        size: u64,
+        /// What the sender computed over it.
+        digest: [u8; 32],
+    },
+    /// The sender gave the file up.
+    Failed {
+        /// Entry number.
+        file: u64,
+        /// Why.
+        code: Code,
+        /// Why, in words.
+        text: String,
+    },
+    /// No further entries follow.
+    Listed,
+    /// Nothing more is at hand: what waits for company need not wait longer.
+    Idle,
+}
+
+/// What the target did.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Event {
+    /// The file's content or digest is needed.
+    Want {
+        /// Entry number.
+        file: u64,
+        /// Which of both.
+        want: Want,
+    },
+    /// A range was written, or discarded because its file has an outcome.
+    Placed {
+        /// Entry number.
+        file: u64,
+        /// First byte.
+        offset: u64,
+        /// Bytes.
+        len: u64,
+        /// The chunk's buffer, for reuse; without capacity for a hole.
+        buffer: Vec<u8>,
+    },
+    /// The end of an entry.
+    Outcome {
+        /// Entry number.
+        file: u64,
+        /// What became of it.
+        outcome: Outcome,
+    },
+}
+
+/// A peer did what the protocol does not allow; the session ends.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Violation(pub String);
+
+impl Violation {
+    /// A violation, described from the view of who noticed it: "it sent …".
+    pub fn new(what: impl Into<String>) -> Self {
+        Self(what.into())
+    }
+}

@@ -8,6 +8,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::frame::{self, FrameType};
+pub use crate::integrity::digest::DigestKind;
 use crate::limits;
 
 /// How a client proves that it may use the server.
@@ -41,15 +42,6 @@ pub struct Welcome {
     pub session: [u8; 16],
     /// Connections that the session may have, this one included; 1..=`limits::STREAMS_MAX`.
     pub max_streams: u16,
-}
-
-/// Digest algorithms, by their number on the wire.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum DigestKind {
-    /// SHA-256 (FIPS 180-4). Every peer knows it.
-    Sha256,
-    /// BLAKE3 with 32 bytes of output. Needs the feature of that name in both hellos.
-    Blake3,
 }
 
 /// What to do about a name that exists already.
@@ -332,6 +324,18 @@ pub struct Receipt {
     pub synced: bool,
 }
 
+/// STREAM_END, both directions, on the control connection: a further connection of the session is gone.
+///
+/// The sender says it when it notices first, with `received` 0; the receiver says it once everything that arrived on
+/// that connection is placed, so that the sender knows exactly what to send again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StreamEnd {
+    /// Number of the connection within the session, 1..`limits::STREAMS_MAX`.
+    pub stream: u16,
+    /// From the receiver: bytes of DATA content in whole frames that arrived on it.
+    pub received: u64,
+}
+
 /// PING and PONG: a PONG repeats the number of the PING that it answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ping {
@@ -365,6 +369,7 @@ pub enum Message {
     Ping(Ping),
     Pong(Ping),
     Close(Close),
+    StreamEnd(StreamEnd),
 }
 
 /// Why bytes are not a message.
@@ -395,6 +400,7 @@ impl Message {
             Self::Ping(_) => FrameType::Ping,
             Self::Pong(_) => FrameType::Pong,
             Self::Close(_) => FrameType::Close,
+            Self::StreamEnd(_) => FrameType::StreamEnd,
         }
     }
 
@@ -413,6 +419,7 @@ impl Message {
             Self::Receipt(m) => put(m, out),
             Self::Ping(m) | Self::Pong(m) => put(m, out),
             Self::Close(m) => put(m, out),
+            Self::StreamEnd(m) => put(m, out),
         }
     }
 
@@ -433,6 +440,7 @@ impl Message {
             FrameType::Ping => Self::Ping(take(kind, payload)?),
             FrameType::Pong => Self::Pong(take(kind, payload)?),
             FrameType::Close => Self::Close(take(kind, payload)?),
+            FrameType::StreamEnd => Self::StreamEnd(take(kind, payload)?),
             FrameType::Data
             | FrameType::Hole
             | FrameType::FileEnd
@@ -469,6 +477,7 @@ impl Message {
             Self::FileFailed(m) => short(&m.text),
             Self::Close(m) => short(&m.text),
             Self::Welcome(m) => (1..=limits::STREAMS_MAX).contains(&usize::from(m.max_streams)),
+            Self::StreamEnd(m) => (1..limits::STREAMS_MAX).contains(&usize::from(m.stream)),
             Self::Auth(_) | Self::Listed(_) | Self::Finish(_) | Self::Receipt(_) | Self::Ping(_) | Self::Pong(_) => true,
         }
     }

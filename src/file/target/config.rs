@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::busy::BusyNames;
 use crate::file::failure::Failure;
-use crate::file::path::RelPath;
+use crate::file::path::{RelPath, escape};
 use crate::wire::message::{DigestKind, Overwrite};
 
 /// Everything that a [`Target`](super::Target) needs to know.
@@ -119,6 +119,24 @@ pub enum TargetError {
     /// The directory below the root cannot be made.
     #[error("{}", .0.text)]
     Below(Failure),
+}
+
+impl Expect {
+    /// Whether `name` may have this digest: the check of a side that knows the digest before it sends it.
+    pub fn check(&self, name: &[u8], digest: &[u8; 32]) -> Result<(), String> {
+        let expected = match self {
+            Self::None => return Ok(()),
+            Self::One(expected) => expected,
+            Self::Manifest(sums) => match sums.get(name) {
+                Some(expected) => expected,
+                None => return Err(format!("{}: the manifest does not name this file", escape(name))),
+            },
+        };
+        if expected == digest {
+            return Ok(());
+        }
+        Err(format!("{}: its digest is not the expected one", escape(name)))
+    }
 }
 
 impl Accept {

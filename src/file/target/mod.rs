@@ -40,98 +40,8 @@ use self::tree::Tree;
 use crate::file::path::{PathError, escape};
 use crate::limits;
 use crate::transfer::placement::PlaceError;
-use crate::wire::message::{Code, Entry, Kind, Outcome, Want};
-
-/// What the session gives to its receiver.
-#[derive(Debug)]
-pub enum Job {
-    /// The next entries of the listing.
-    Entries {
-        /// Number of the first.
-        first: u64,
-        /// In order.
-        entries: Vec<Entry>,
-    },
-    /// A chunk of a file.
-    Data {
-        /// Entry number.
-        file: u64,
-        /// Where it goes, bytes from the start.
-        offset: u64,
-        /// Its content; at least one byte.
-        bytes: Vec<u8>,
-    },
-    /// A range of a file that reads as zeros and needs no space.
-    Hole {
-        /// Entry number.
-        file: u64,
-        /// Where it starts.
-        offset: u64,
-        /// How long it is, bytes; at least one.
-        len: u64,
-    },
-    /// All bytes of a file have come before this.
-    End {
-        /// Entry number.
-        file: u64,
-        /// Its size, bytes.
-        size: u64,
-        /// What the sender computed over it.
-        digest: [u8; 32],
-    },
-    /// The answer to [`Want::Digest`].
-    Digest {
-        /// Entry number.
-        file: u64,
-        /// Its size, bytes.
-        size: u64,
-        /// What the sender computed over it.
-        digest: [u8; 32],
-    },
-    /// The sender cannot complete an entry.
-    Failed {
-        /// Entry number.
-        file: u64,
-        /// Why.
-        code: Code,
-        /// Why, in the peer's words.
-        text: String,
-    },
-    /// No entries follow.
-    Listed,
-    /// Nothing more is at hand: publish and report what waits.
-    Idle,
-}
-
-/// What the session is told.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Event {
-    /// This is needed of the sender.
-    Want {
-        /// Entry number.
-        file: u64,
-        /// What.
-        want: Want,
-    },
-    /// These bytes are written, or not needed any more: their credit comes back.
-    Placed {
-        /// Entry number.
-        file: u64,
-        /// Where they went.
-        offset: u64,
-        /// How many.
-        len: u64,
-        /// The chunk's buffer, empty, for the next one; without capacity for a hole.
-        buffer: Vec<u8>,
-    },
-    /// The end of an entry. Each gets exactly one.
-    Outcome {
-        /// Entry number.
-        file: u64,
-        /// What became of it.
-        outcome: Outcome,
-    },
-}
+pub use crate::transfer::{Event, Job};
+use crate::wire::message::{Code, Entry, Kind};
 
 /// The sender did what the protocol does not allow; the session ends.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -183,6 +93,12 @@ pub struct Target {
     accept: Accept,
     ledger: Ledger,
     sink: Sink,
+}
+
+impl std::fmt::Debug for Target {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Target").field("ledger", &self.ledger).finish_non_exhaustive()
+    }
 }
 
 /// Where content goes.

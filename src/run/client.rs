@@ -1,0 +1,252 @@
+//! The client's commands: push, pull, list.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{task::JoinSet, time::sleep};
+
+use super::{
+    clock, connect,
+    connect::Peer,
+    error::{Cause, RunError},
+    pump, receiving,
+    report::{Facts, Report},
+    results::Results,
+    sending::{self, Reading, Source},
+    session::{Role, Session, SessionEnd},
+};
+use crate::{
+    file::target::{Expect, Target},
+    limits,
+    security::KeyHash,
+    session::{ClientOpening, Opened},
+    stream::Growth,
+    transfer::{CONTROL, Receiver, Sender},
+    wire::{
+        hello::{FEATURE_BLAKE3, Hello},
+        message::{DigestKind, Intent, Open, Overwrite},
+    },
+};
+
+/// How many connections a session uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Streams {
+    /// As many as the total rate rises with.
+    Auto,
+    /// So many, 1..=`limits::STREAMS_MAX`.
+    Fixed(usize),
+}
+
+/// What all commands of a client have in common.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The digest that proves each file.
+    pub digest: DigestKind,
+    /// What to do about names that exist.
+    pub overwrite: Overwrite,
+    /// Compare existing files by digest.
+    pub checksum: bool,
+    /// Change nothing.
+    pub dry_run: bool,
+    /// Connections.
+    pub streams: Streams,
+    /// Content sent at most, bits a second (of a push).
+    pub rate_bps: Option<u64>,
+}
+
+/// A session under way: what the progress and the signal handler need of it.
+#[derive(Clone, Debug)]
+pub struct Running {
+    /// The session.
+    pub session: Arc<Session>,
+    /// What became of its entries so far.
+    pub results: Arc<Results>,
+}
+
+/// What a client asks for.
+#[derive(Debug)]
+pub enum Wish {
+    /// Sends `source` below `target` at the server.
+    Push {
+        /// What to send.
+        source: Source,
+        /// Where to, relative to the server's root.
+        target: Vec<u8>,
+        /// Digests that the files must have.
+        expect: Expect,
+    },
+    /// Receives what `intent` asks for.
+    Pull {
+        /// A pull.
+        intent: Intent,
+        /// Where it goes.
+        target: Box<Target>,
+        /// The target cannot take content out of order.
+        is_in_order: bool,
+    },
+    /// Lists; the entries are taken from the session.
+    List {
+        /// A listing.
+        intent: Intent,
+    },
+}
+
+/// How a client's session ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// The result.
+    pub report: Report,
+    /// The server's key, when there was a session.
+    pub key: Option<KeyHash>,
+    /// The key that the server showed in the place of the pinned one.
+    pub wrong_key: Option<KeyHash>,
+}
+
+/// A command that is ready to run.
+#[derive(Debug)]
+pub struct Client {
+    peer: Peer,
+    options: Options,
+    wish: Wish,
+    running: Running,
+    command: &'static str,
+}
+
+impl Client {
+    /// Prepares `wish`.
+    pub fn new(command: &'static str, peer: Peer, options: Options, wish: Wish) -> Self {
+        let role = match &wish {
+            Wish::Push { .. } => Role::Sender(Sender::new(false)),
+            Wish::Pull { .. } => Role::Receiver(Receiver::new(limits::CREDIT_MAX_BYTES)),
+            Wish::List { .. } => Role::Lister(super::session::Listing::default()),
+        };
+        let session = Session::new(role, options.rate_bps, &peer.name());
+        let running = Running { session, results: Arc::default() };
+        Self { peer, options, wish, running, command }
+    }
+
+    /// What the progress and the signal handler need.
+    pub fn running(&self) -> Running {
+        self.running.clone()
+    }
+
+    /// Runs it to its end. `decide` is asked about a server whose key is not pinned.
+    pub async fn run(self, decide: impl AsyncFnOnce(KeyHash) -> Result<(), RunError>) -> Ended {
+        let Self { peer, options, wish, running, command } = self;
+        let is_sender = matches!(wish, Wish::Push { .. });
+        let start = clock::now();
+        let mut wrong_key = None;
+        let (end, name, key) = match drive(&peer, &options, wish, &running, decide).await {
+            Ok((end, opened)) => {
+                (end, format!("{} ({})", peer.name(), crate::file::path::escape(opened.peer_agent.as_bytes())), opened.peer_key)
+            }
+            Err(error) => {
+                wrong_key = error.wrong_key;
+                (Err(error), peer.name(), None)
+            }
+        };
+        let counts = running.results.counts();
+        let report = Report::new(Facts {
+            command,
+            peer: name,
+            is_sender,
+            is_encrypted: !peer.is_plain,
+            digest: options.digest,
+            rate_bps: options.rate_bps,
+            elapsed: clock::now().duration_since(start),
+            wire_bytes: running.session.meter.wire_bytes(),
+            end,
+            counts: &counts,
+        });
+        Ended { report, key, wrong_key }
+    }
+}
+
+type Driven = (Result<SessionEnd, RunError>, Opened);
+
+async fn drive(
+    peer: &Peer,
+    options: &Options,
+    wish: Wish,
+    running: &Running,
+    decide: impl AsyncFnOnce(KeyHash) -> Result<(), RunError>,
+) -> Result<Driven, RunError> {
+    let Running { session, results } = running;
+    let is_in_order = matches!(wish, Wish::Pull { is_in_order: true, .. });
+    let is_listing = matches!(wish, Wish::List { .. });
+    let intent = match wish {
+        Wish::Push { source, target, expect } => {
+            sending::start(session, results, source, Reading { digest: options.digest, expect })?;
+            Intent::Push { target }
+        }
+        Wish::Pull { intent, target, .. } => {
+            receiving::start(session, results, *target)?;
+            intent
+        }
+        Wish::List { intent } => intent,
+    };
+    let Options { digest, overwrite, checksum, dry_run, .. } = *options;
+    let open = Open { intent, digest, overwrite, checksum, dry_run };
+
+    let opening = async {
+        let wire = connect::connect(peer).await?;
+        if let (None, Some(key)) = (peer.key, wire.link.channel().peer_key()) {
+            decide(key).await?;
+        }
+        let hello = Hello::ours(clock::random(), None);
+        let opening = ClientOpening::new(peer.credential(), hello, Some(open));
+        connect::open(wire, &peer.name(), opening, Some(session)).await
+    };
+    let (wire, opened) = tokio::select! {
+        opened = opening => opened.inspect_err(|error| session.fail(error.clone()))?,
+        // A local failure or a signal before there is a connection.
+        end = session.ended() => return Err(end.err().unwrap_or_else(|| RunError::cut_off(&peer.name()))),
+    };
+    if digest == DigestKind::Blake3 && opened.features & FEATURE_BLAKE3 == 0 {
+        session.fail(RunError::new(Cause::Peer, format!("{}: does not know BLAKE3; leave --digest out", peer.name())));
+    }
+    session.set_chunk_bytes(opened.chunk_bytes);
+    let mut streams = JoinSet::new();
+    let most = if is_in_order || is_listing { 1 } else { opened.max_streams };
+    streams.spawn(add_streams(peer.clone(), opened.clone(), session.clone(), options.streams, most));
+    pump::run(wire, CONTROL, session).await;
+    let end = session.ended().await;
+    streams.shutdown().await;
+    Ok((end, opened))
+}
+
+/// Adds connections to the session until there are as many as asked for, or as are worth it.
+async fn add_streams(peer: Peer, opened: Opened, session: Arc<Session>, streams: Streams, most: usize) {
+    let mut pumps = JoinSet::new();
+    let (fixed, mut growth) = match streams {
+        Streams::Fixed(count) => (count.min(most), Growth::new(1)),
+        Streams::Auto => (1, Growth::new(most.min(limits::STREAMS_AUTO_MAX))),
+    };
+    for number in 1..u16::try_from(limits::STREAMS_MAX).expect("a few") {
+        while usize::from(number) >= fixed {
+            sleep(GROWTH_STEP).await;
+            let moved = session.look(|role| match role {
+                Role::Sender(sender) => sender.placed_bytes(),
+                Role::Receiver(receiver) => receiver.placed_bytes(),
+                Role::Lister(_) => 0,
+            });
+            if growth.on_progress(session.meter.elapsed(), moved) {
+                break;
+            }
+        }
+        match connect::join(&peer, &opened, number).await {
+            Ok(wire) => {
+                let session = session.clone();
+                pumps.spawn(async move { pump::run(wire, number, &session).await });
+            }
+            Err(error) => {
+                tracing::info!(%error, "no further connection");
+                growth.on_refused();
+                break;
+            }
+        }
+    }
+    while pumps.join_next().await.is_some() {}
+}
+
+/// How often the number of connections is reconsidered.
+const GROWTH_STEP: Duration = Duration::from_millis(100);

@@ -1,0 +1,26 @@
+//! Couples everything with the world: the only folder with threads, tasks, the clock and the system's randomness.
+//!
+//! ```text
+//! client, server   a command from its first packet to its report
+//! connect          finds a peer and opens connections of a session
+//! session          the value that connections and threads share, around the sans-IO core
+//! pump             one socket ⇄ one link ⇄ the session
+//! sending          threads that list and read       receiving   the thread that writes
+//! meter, verdict   what was waited for              results, report   what became of what
+//! home             keys and tickets on this machine clock       the one door to time and chance
+//! ```
+
+pub mod client;
+pub mod clock;
+pub mod connect;
+pub mod error;
+pub mod home;
+pub mod meter;
+mod pump;
+pub mod receiving;
+pub mod report;
+pub mod results;
+pub mod sending;
+pub mod server;
+pub mod session;
+pub mod verdict;

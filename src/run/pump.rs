@@ -1,0 +1,247 @@
+//! Couples one TCP connection with its session: socket ⇄ link ⇄ session.
+
+use std::{
+    io,
+    time::{Duration, Instant},
+};
+
+use tokio::{net::TcpStream, sync::Notify, time::sleep_until};
+
+use super::{
+    clock,
+    error::RunError,
+    meter::Wait,
+    session::Session,
+};
+use crate::{
+    stream::{Link, LinkError},
+    transfer::{CONTROL, Carrier},
+    wire::{frame::Frame, message::Message},
+};
+
+/// Bytes read from a socket at once. A quarter of a chunk keeps the copies in the cache.
+const READ_BYTES: usize = 256 << 10;
+/// No further frame is taken while so many bytes wait for the socket. A chunk may lie on top.
+const OUT_HIGH_BYTES: usize = 256 << 10;
+/// How long the peer may take to close its end after ours is closed; without this, unread bytes would turn our last
+/// words into a reset.
+const CLOSE_WAIT: Duration = Duration::from_secs(1);
+
+/// A connection with its time base.
+#[derive(Debug)]
+pub struct Wire {
+    /// The socket.
+    pub tcp: TcpStream,
+    /// The frames on it.
+    pub link: Link,
+    /// Time zero of the link.
+    pub start: Instant,
+    buffer: Vec<u8>,
+}
+
+impl Wire {
+    /// A connection whose link counts time from `start`.
+    pub fn new(tcp: TcpStream, link: Link, start: Instant) -> Self {
+        Self { tcp, link, start, buffer: Vec::new() }
+    }
+
+    /// The link's time.
+    pub fn now(&self) -> Duration {
+        clock::now().duration_since(self.start)
+    }
+
+    /// Writes what the socket takes; `false` when it takes no more although there is more.
+    pub fn write_some(&mut self) -> io::Result<bool> {
+        let mut out = TryWrite(&self.tcp);
+        while self.link.wants_write() {
+            match self.link.transmit(&mut out) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(true)
+    }
+
+    /// Reads what is there into the link: `Ok(false)` when the peer has closed its end.
+    pub fn read_some(&mut self, most: usize) -> Result<bool, WireError> {
+        self.buffer.resize(most.max(self.buffer.len()), 0);
+        match self.tcp.try_read(&mut self.buffer[..most]) {
+            Ok(0) => Ok(false),
+            Ok(read) => {
+                let now = self.now();
+                self.link.handle_input(now, &self.buffer[..read])?;
+                Ok(true)
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(true),
+            Err(error) => Err(WireError::Socket(error)),
+        }
+    }
+
+    /// Writes all that is queued, closes our end, and waits a little for the peer to close its own.
+    pub async fn finish(mut self) {
+        let finish = async {
+            while !self.write_some()? {
+                self.tcp.writable().await?;
+            }
+            crate::net::close_write(&self.tcp)?;
+            loop {
+                self.tcp.readable().await?;
+                match self.tcp.try_read(&mut [0; 4096]) {
+                    Ok(0) => return Ok(()),
+                    Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
+                    _ => {}
+                }
+            }
+        };
+        let _: Result<io::Result<()>, _> = tokio::time::timeout(CLOSE_WAIT, finish).await;
+    }
+}
+
+/// What went wrong on a connection.
+#[derive(Debug, thiserror::Error)]
+pub enum WireError {
+    /// The bytes.
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    /// The socket.
+    #[error(transparent)]
+    Socket(#[from] io::Error),
+}
+
+impl WireError {
+    /// As the session reports it.
+    pub fn into_run(self, peer: &str) -> RunError {
+        match self {
+            Self::Link(error) => RunError::link(peer, &error),
+            Self::Socket(error) => RunError::socket(peer, &error),
+        }
+    }
+}
+
+/// A non-blocking socket as a writer.
+struct TryWrite<'a>(&'a TcpStream);
+
+impl io::Write for TryWrite<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.try_write(bytes)
+    }
+
+    fn write_vectored(&mut self, bufs: &[io::IoSlice<'_>]) -> io::Result<usize> {
+        self.0.try_write_vectored(bufs)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Runs the connection until the session or the connection ends.
+pub async fn run(mut wire: Wire, carrier: Carrier, session: &Session) {
+    let notify = session.attach(carrier);
+    let before = wire.link.wire_bytes();
+    let result = drive(&mut wire, carrier, session, &notify).await;
+    session.meter.add_wire(wire.link.wire_bytes() - before);
+    match result {
+        Ok(()) => session.detach(carrier, None),
+        Err(error) => session.detach(carrier, Some(error.into_run(&session.peer()))),
+    }
+    let now = wire.now();
+    if carrier == CONTROL
+        && let Some(close) = session.take_close()
+    {
+        wire.link.queue(now, Frame::Message(Message::Close(close)));
+    }
+    wire.link.close();
+    wire.finish().await;
+}
+
+/// Returns when the session is over or the peer has closed its end.
+async fn drive(wire: &mut Wire, carrier: Carrier, session: &Session, notify: &Notify) -> Result<(), WireError> {
+    let mut blocked_since = None;
+    loop {
+        let wants_input = session.wants_input();
+        let is_open = !wants_input || wire.read_some(READ_BYTES)?;
+        while let Some(frame) = wire.link.poll_frame() {
+            session.on_frame(carrier, frame);
+        }
+        if session.is_over() || !is_open {
+            return Ok(());
+        }
+        if let Some(buffer) = session.take_spare() {
+            wire.link.recycle(buffer);
+        }
+        let pace = fill(wire, carrier, session);
+        let had_output = wire.link.wants_write();
+        let is_flushed = wire.write_some()?;
+        note_blocked(&mut blocked_since, is_flushed, session);
+        if had_output && is_flushed {
+            // The socket keeps up: take more at once, after what came in meanwhile.
+            tokio::task::yield_now().await;
+            continue;
+        }
+        if !wants_input {
+            let now = wire.now();
+            wire.link.on_unread(now);
+        }
+        let deadline = next_deadline(wire, carrier, session, pace);
+        tokio::select! {
+            ready = wire.tcp.readable(), if wants_input => ready?,
+            ready = wire.tcp.writable(), if wire.link.wants_write() => ready?,
+            () = notify.notified() => {}
+            () = sleep_until((wire.start + deadline).into()) => {
+                let now = wire.now();
+                if now >= wire.link.poll_timeout() {
+                    wire.link.handle_timeout(now)?;
+                }
+                if session.linger_until().is_some_and(|until| session.meter.elapsed() >= until) {
+                    session.give_up_lingering();
+                }
+            }
+        }
+    }
+}
+
+/// Takes frames from the session while the socket keeps up; says how long the pace asks to wait.
+fn fill(wire: &mut Wire, carrier: Carrier, session: &Session) -> Option<Duration> {
+    while wire.link.pending_bytes() < OUT_HIGH_BYTES {
+        match session.poll_frame(carrier) {
+            Ok(Some(frame)) => {
+                let now = wire.now();
+                wire.link.queue(now, frame);
+            }
+            Ok(None) => return None,
+            Err(wait) => return Some(wait),
+        }
+    }
+    None
+}
+
+/// Counts the time in which data was ready and the socket took none.
+fn note_blocked(blocked_since: &mut Option<Duration>, is_flushed: bool, session: &Session) {
+    let now = session.meter.elapsed();
+    match (*blocked_since, is_flushed) {
+        (None, false) => *blocked_since = Some(now),
+        (Some(since), true) => {
+            session.meter.add(Wait::Network, now.saturating_sub(since));
+            *blocked_since = None;
+        }
+        _ => {}
+    }
+}
+
+/// When to wake without any event, on the link's time.
+fn next_deadline(wire: &Wire, carrier: Carrier, session: &Session, pace: Option<Duration>) -> Duration {
+    let mut deadline = wire.link.poll_timeout();
+    if let Some(wait) = pace {
+        deadline = deadline.min(wire.now() + wait);
+    }
+    if carrier == CONTROL
+        && let Some(until) = session.linger_until()
+    {
+        let left = until.saturating_sub(session.meter.elapsed());
+        deadline = deadline.min(wire.now() + left);
+    }
+    deadline
+}

@@ -1,0 +1,200 @@
+//! What a run amounted to, for the final line and for `--json`.
+
+use std::time::Duration;
+
+use data_encoding::HEXLOWER;
+use serde::Serialize;
+
+use super::{
+    error::{Cause, RunError},
+    results::{Counts, Failure},
+    session::SessionEnd,
+    verdict::{Verdict, verdict},
+};
+use crate::wire::message::{DigestKind, NotKept, Stats};
+
+/// The result of one session. README, JSON, documents every field.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// Shape of this object; grows with incompatible changes only.
+    pub version: u32,
+    /// The command that ran.
+    pub command: &'static str,
+    /// Who was at the other end: address and program.
+    pub peer: String,
+    /// `sender` or `receiver`.
+    pub role: &'static str,
+    /// `tcp`.
+    pub transport: &'static str,
+    /// Encrypted and authenticated by TLS; `false` with `--plain`: checksums only.
+    pub encrypted: bool,
+    /// Files and links that arrived.
+    pub files: u64,
+    /// Directories made or found.
+    pub directories: u64,
+    /// Content of the files that arrived, bytes.
+    pub bytes: u64,
+    /// Bytes on the wire, both directions, as this side saw them.
+    pub wire_bytes: u64,
+    /// There already with the same size and time; not compared.
+    pub unchanged: u64,
+    /// There already with the same digest.
+    pub identical: u64,
+    /// There already and kept by the policy.
+    pub kept: u64,
+    /// Would be sent (dry run).
+    pub planned: u64,
+    /// Failed.
+    pub failed: u64,
+    /// The first failures, by name.
+    pub failures: Vec<Failure>,
+    /// What was not kept of what was sent.
+    pub not_kept: NotKeptCounts,
+    /// From the connection to the end, seconds.
+    pub elapsed_s: f64,
+    /// Content moved over that time, bytes a second.
+    pub rate_bytes_per_s: f64,
+    /// `sha256` or `blake3`.
+    pub digest_algorithm: &'static str,
+    /// Digest of the file, when there was exactly one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
+    /// What the receiver published was on the disk before it was reported.
+    pub synced: bool,
+    /// Both sides know that all is done.
+    pub confirmed: bool,
+    /// What limited the speed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limited_by: Option<Verdict>,
+    /// What the sender measured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sender: Option<StatsReport>,
+    /// What the receiver measured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub receiver: Option<StatsReport>,
+    /// Why it failed, in words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// The class of the failure.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cause: Option<Cause>,
+}
+
+/// What was not kept, by count.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct NotKeptCounts {
+    /// FIFOs, sockets and devices, not sent.
+    pub special: u64,
+    /// Entries of another owner than the sending user.
+    pub owner: u64,
+    /// Entries with extended attributes or access control lists.
+    pub attributes: u64,
+    /// Hard links sent as files of their own.
+    pub hardlinks: u64,
+}
+
+/// One side's measurements in seconds and bytes.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[expect(missing_docs, reason = "as the fields of wire::message::Stats")]
+pub struct StatsReport {
+    pub data_time_s: f64,
+    pub payload_bytes: u64,
+    pub source_wait_s: f64,
+    pub network_wait_s: f64,
+    pub credit_wait_s: f64,
+    pub target_wait_s: f64,
+    pub peer_wait_s: f64,
+    pub cpu_s: f64,
+    pub busiest_thread_s: f64,
+    pub peak_rss_bytes: u64,
+    pub streams: u64,
+}
+
+impl From<Stats> for StatsReport {
+    fn from(stats: Stats) -> Self {
+        let seconds = |us: u64| Duration::from_micros(us).as_secs_f64();
+        Self {
+            data_time_s: seconds(stats.elapsed_us),
+            payload_bytes: stats.payload_bytes,
+            source_wait_s: seconds(stats.source_wait_us),
+            network_wait_s: seconds(stats.network_wait_us),
+            credit_wait_s: seconds(stats.credit_wait_us),
+            target_wait_s: seconds(stats.target_wait_us),
+            peer_wait_s: seconds(stats.peer_wait_us),
+            cpu_s: seconds(stats.cpu_us),
+            busiest_thread_s: seconds(stats.busiest_us),
+            peak_rss_bytes: stats.peak_rss_bytes,
+            streams: stats.streams,
+        }
+    }
+}
+
+/// What a report is made of.
+#[derive(Debug)]
+pub struct Facts<'a> {
+    /// The command that ran.
+    pub command: &'static str,
+    /// Who was at the other end.
+    pub peer: String,
+    /// Whether bytes flowed away from here.
+    pub is_sender: bool,
+    /// Whether TLS was used.
+    pub is_encrypted: bool,
+    /// The agreed digest.
+    pub digest: DigestKind,
+    /// The rate asked for, bits a second.
+    pub rate_bps: Option<u64>,
+    /// From the connection to the end.
+    pub elapsed: Duration,
+    /// Bytes on the wire.
+    pub wire_bytes: u64,
+    /// How the session ended.
+    pub end: Result<SessionEnd, RunError>,
+    /// What became of the entries.
+    pub counts: &'a Counts,
+}
+
+impl Report {
+    /// Adds it all up. A session that ended well may still have failed files, which make the error then.
+    pub fn new(facts: Facts<'_>) -> Self {
+        let counts = facts.counts;
+        let error = facts.end.as_ref().err().cloned().or_else(|| counts.error());
+        let ended = facts.end.ok();
+        let NotKept { special, owner, attributes, hardlinks } = counts.not_kept;
+        let elapsed_s = facts.elapsed.as_secs_f64();
+        let is_single = counts.files == 1 && counts.settled() == 1;
+        Self {
+            version: 1,
+            command: facts.command,
+            peer: facts.peer,
+            role: if facts.is_sender { "sender" } else { "receiver" },
+            transport: "tcp",
+            encrypted: facts.is_encrypted,
+            files: counts.files,
+            directories: counts.directories,
+            bytes: counts.bytes,
+            wire_bytes: facts.wire_bytes,
+            unchanged: counts.unchanged,
+            identical: counts.identical,
+            kept: counts.kept,
+            planned: counts.planned,
+            failed: counts.failed,
+            failures: counts.failures.clone(),
+            not_kept: NotKeptCounts { special, owner, attributes, hardlinks },
+            elapsed_s,
+            rate_bytes_per_s: if elapsed_s > 0.0 { counts.bytes as f64 / elapsed_s } else { 0.0 },
+            digest_algorithm: match facts.digest {
+                DigestKind::Sha256 => "sha256",
+                DigestKind::Blake3 => "blake3",
+            },
+            digest: counts.digest.filter(|_| is_single).map(|digest| HEXLOWER.encode(&digest)),
+            synced: ended.is_some_and(|end| end.receipt.synced),
+            confirmed: ended.is_some_and(|end| end.is_confirmed),
+            limited_by: ended.map(|end| verdict(&end.sender, &end.receipt.stats, facts.rate_bps)),
+            sender: ended.map(|end| end.sender.into()),
+            receiver: ended.map(|end| end.receipt.stats.into()),
+            cause: error.as_ref().map(|error| error.cause),
+            error: error.map(|error| error.text),
+        }
+    }
+}

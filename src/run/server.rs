@@ -1,0 +1,611 @@
+//! A server: accepts connections, admits clients, runs their sessions side by side.
+//!
+//! Before a connection has authenticated it costs one task and little memory, has an absolute deadline, and gives
+//! way to newer ones; nothing it says is answered with more than a refusal.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    fmt, io,
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    net::TcpStream,
+    sync::mpsc,
+    task::{AbortHandle, JoinSet},
+    time::{Instant, sleep, timeout_at},
+};
+
+use super::{
+    client::Running,
+    clock,
+    connect::exchange,
+    error::{Cause, RunError},
+    home::{Home, StoredTicket},
+    pump::{self, Wire},
+    receiving,
+    report::{Facts, Report},
+    sending::{self, Reading, Source},
+    session::{Role, Session},
+};
+use crate::{
+    file::{
+        path::{RelPath, escape},
+        selection::Selection,
+        target::{Accept, BusyNames, Expect, LinkRule, Place, Target, TargetConfig},
+        walk::Walk,
+    },
+    limits,
+    net::Listener,
+    security::{Channel, Identity, KeyHash, ProofKey, SessionSecret, is_tls_first_byte},
+    session::{AuthRequest, Opened, Prover, ServerOpening, refuse},
+    stream::Link,
+    transfer::{CONTROL, Receiver, Sender},
+    wire::{
+        frame::Frame,
+        hello::{FEATURE_BLAKE3, Hello, MAGIC},
+        message::{AuthMethod, Code, DigestKind, Intent, Message, Open, Overwrite},
+    },
+};
+
+/// What a server offers.
+#[derive(Clone, Debug)]
+pub enum Service {
+    /// A directory, for many clients.
+    Serve {
+        /// The directory.
+        root: PathBuf,
+        /// Clients may get and list.
+        may_pull: bool,
+        /// Clients may send.
+        may_push: bool,
+    },
+    /// A directory, for one push.
+    Receive {
+        /// The directory.
+        root: PathBuf,
+    },
+    /// Paths, for one pull.
+    Offer {
+        /// The paths.
+        paths: Vec<PathBuf>,
+    },
+}
+
+/// How a server runs.
+#[derive(Clone)]
+pub struct ServerConfig {
+    /// What it offers.
+    pub service: Service,
+    /// Its own key pair.
+    pub identity: Identity,
+    /// Where the authorized keys are.
+    pub home: Home,
+    /// The ticket's token.
+    pub token: ProofKey,
+    /// Set when the ticket is for one client only.
+    pub one_time: Option<OneTime>,
+    /// Nobody needs a secret.
+    pub is_open: bool,
+    /// Connections without TLS are taken too.
+    pub takes_plain: bool,
+    /// The most that a sender may overwrite.
+    pub overwrite: Overwrite,
+    /// Sync before reporting.
+    pub syncs: bool,
+    /// Read back from the disk before publishing.
+    pub verify_disk: bool,
+    /// Keep setuid, setgid and sticky bits.
+    pub keep_setid: bool,
+    /// Content sent at most by one session, bits a second.
+    pub rate_bps: Option<u64>,
+    /// Sessions at once.
+    pub max_sessions: usize,
+    /// Connections of one session.
+    pub max_streams: usize,
+    /// After this time without a sign of life, a peer counts as gone.
+    pub idle_timeout: Duration,
+}
+
+impl fmt::Debug for ServerConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerConfig").field("service", &self.service).finish_non_exhaustive()
+    }
+}
+
+/// A one-time ticket, and where it is kept.
+#[derive(Clone)]
+pub struct OneTime {
+    /// Its name in the state directory.
+    pub name: String,
+    /// What is kept of it.
+    pub ticket: StoredTicket,
+}
+
+/// What a server tells whoever runs it.
+#[derive(Debug)]
+pub enum Event {
+    /// A session has begun.
+    Started {
+        /// Its progress.
+        running: Running,
+        /// Who the client is.
+        peer: String,
+    },
+    /// A session has ended.
+    Ended(Box<Report>),
+    /// A connection was refused or failed before it was a session.
+    Refused {
+        /// Where it came from.
+        from: SocketAddr,
+        /// Why.
+        why: String,
+    },
+}
+
+/// A running server.
+pub struct Server {
+    config: ServerConfig,
+    events: mpsc::UnboundedSender<Event>,
+    waiting: Mutex<VecDeque<(u64, AbortHandle)>>,
+    next_id: AtomicU64,
+    sessions: Mutex<BTreeMap<[u8; 16], Live>>,
+    /// Whose the one-time ticket is.
+    claim: Mutex<Claim>,
+    busy: Arc<BusyNames>,
+}
+
+struct Live {
+    session: Weak<Session>,
+    secret: SessionSecret,
+    peer_key: Option<KeyHash>,
+    /// Numbers of connections that have joined; none is given twice.
+    streams: BTreeSet<u16>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Claim {
+    Free,
+    /// By the first valid proof; only this key may come again, to go on.
+    By(Option<KeyHash>),
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+/// Why a client is not admitted; the text is the same for every wrong secret (protocol.md [AUTH-5]).
+const NOT_ALLOWED: &str = "not allowed: the ticket is wrong, used or expired, or this key is not authorized there";
+/// After an accept that failed for want of resources.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+impl Server {
+    /// A server that reports to `events`.
+    pub fn new(config: ServerConfig, events: mpsc::UnboundedSender<Event>) -> Arc<Self> {
+        let claimed_by = config.one_time.as_ref().and_then(|one_time| one_time.ticket.claimed_by);
+        Arc::new(Self {
+            claim: Mutex::new(claimed_by.map_or(Claim::Free, |key| Claim::By(Some(key)))),
+            config,
+            events,
+            waiting: Mutex::default(),
+            next_id: AtomicU64::new(0),
+            sessions: Mutex::default(),
+            busy: Arc::default(),
+        })
+    }
+
+    /// Accepts until dropped.
+    pub async fn run(self: &Arc<Self>, listener: &Listener) -> RunError {
+        let mut tasks = JoinSet::new();
+        loop {
+            while tasks.try_join_next().is_some() {}
+            match listener.accept().await {
+                Ok((tcp, from)) => {
+                    let id = self.next_id.fetch_add(1, Relaxed);
+                    let server = self.clone();
+                    let task = tasks.spawn(async move { server.connection(id, tcp, from).await });
+                    self.await_auth(id, task);
+                }
+                Err(error) if is_passing(&error) => {
+                    tracing::warn!(%error, "cannot accept a connection");
+                    sleep(ACCEPT_PAUSE).await;
+                }
+                Err(error) => {
+                    return RunError::new(Cause::Connection, format!("cannot accept connections any more: {error}"));
+                }
+            }
+        }
+    }
+
+    /// Ends all sessions; their peers are told.
+    pub fn interrupt(&self) {
+        for live in lock(&self.sessions).values() {
+            if let Some(session) = live.session.upgrade() {
+                session.fail(RunError::new(Cause::Interrupted, "interrupted"));
+            }
+        }
+    }
+
+    /// Sessions that run.
+    pub fn session_count(&self) -> usize {
+        lock(&self.sessions).len()
+    }
+
+    /// Caps the connections that have not authenticated: the oldest gives way (protocol.md [AUTH-7]).
+    fn await_auth(&self, id: u64, task: AbortHandle) {
+        let mut waiting = lock(&self.waiting);
+        waiting.retain(|(_, task)| !task.is_finished());
+        waiting.push_back((id, task));
+        if waiting.len() > limits::UNAUTHENTICATED_MAX
+            && let Some((_, oldest)) = waiting.pop_front()
+        {
+            oldest.abort();
+        }
+    }
+
+    fn on_authenticated(&self, id: u64) {
+        lock(&self.waiting).retain(|(other, _)| *other != id);
+    }
+
+    async fn connection(self: Arc<Self>, id: u64, tcp: TcpStream, from: SocketAddr) {
+        if let Err(error) = self.serve(id, tcp, from).await {
+            tracing::debug!(%from, %error, "a connection ended");
+            let _ = self.events.send(Event::Refused { from, why: error.text });
+        }
+    }
+
+    async fn serve(&self, id: u64, tcp: TcpStream, from: SocketAddr) -> Result<(), RunError> {
+        // protocol.md [AUTH-6]: one absolute deadline from accept to proof.
+        let deadline = Instant::now() + limits::AUTH_DEADLINE;
+        let name = from.to_string();
+        let Some((channel, is_plain)) = self.first_byte(&tcp, deadline).await else { return Ok(()) };
+        let link = Link::new(channel, self.config.idle_timeout, Duration::ZERO);
+        let mut wire = Wire::new(tcp, link, clock::now());
+        let mut opening = ServerOpening::new(Hello::ours(clock::random(), None));
+        let request = exchange(&mut wire, &name, deadline, |wire| {
+            let now = wire.now();
+            opening.advance(now, &mut wire.link).map_err(|error| RunError::opening(&name, &error))
+        })
+        .await;
+        let request = match request {
+            Ok(request) => request,
+            Err(error) => {
+                let now = wire.now();
+                refuse(now, &mut wire.link, error.cause.code(), error.text.clone());
+                wire.finish().await;
+                return Err(error);
+            }
+        };
+        let (prover, number) = match self.admit(&request, is_plain) {
+            Ok(admitted) => admitted,
+            Err((code, text)) => {
+                let now = wire.now();
+                refuse(now, &mut wire.link, code, text);
+                wire.finish().await;
+                return Err(RunError::new(Cause::from_code(code), text));
+            }
+        };
+        self.on_authenticated(id);
+        let session_id = request.join().map_or_else(clock::random, |join| join.session);
+        let now = wire.now();
+        let opened = request.accept(now, &mut wire.link, &prover, session_id, self.config.max_streams);
+        if number != CONTROL {
+            let session = lock(&self.sessions).get(&session_id).and_then(|live| live.session.upgrade());
+            if let Some(session) = session {
+                pump::run(wire, number, &session).await;
+            }
+            return Ok(());
+        }
+        self.session(wire, opened, name, is_plain).await
+    }
+
+    /// TLS or plain, by the first byte; anything else is not worth an answer.
+    async fn first_byte(&self, tcp: &TcpStream, deadline: Instant) -> Option<(Channel, bool)> {
+        let mut first = [0];
+        match timeout_at(deadline, tcp.peek(&mut first)).await {
+            Ok(Ok(1)) if is_tls_first_byte(first[0]) => Some((Channel::server_tls(&self.config.identity), false)),
+            Ok(Ok(1)) if first[0] == MAGIC[0] => Some((Channel::plain(), true)),
+            _ => None,
+        }
+    }
+
+    /// Decides who may come in. The claim of a one-time ticket is taken here, atomically.
+    fn admit(&self, request: &AuthRequest, is_plain: bool) -> Result<(Prover, u16), (Code, &'static str)> {
+        let refused = (Code::NotAllowed, NOT_ALLOWED);
+        // protocol.md [PLAIN-1]
+        if is_plain && !self.config.takes_plain {
+            return Err((Code::NotAllowed, "this server only speaks encrypted; leave --plain out"));
+        }
+        if let Some(join) = request.join() {
+            // protocol.md [STREAM-1]
+            let mut sessions = lock(&self.sessions);
+            let live = sessions.get_mut(&join.session).ok_or(refused)?;
+            let prover = Prover::Join { secret: live.secret.clone(), join };
+            let is_same_key = live.peer_key == request.client_key();
+            if !request.is_proven(&prover) || !is_same_key {
+                return Err(refused);
+            }
+            let is_within = usize::from(join.stream) < self.config.max_streams;
+            if !is_within || !live.streams.insert(join.stream) {
+                return Err((Code::Busy, "this connection of the session exists already, or is one too many"));
+            }
+            return Ok((prover, join.stream));
+        }
+        let open = Prover::Key(ProofKey::open());
+        let prover = match request.method() {
+            AuthMethod::Token => Prover::Key(self.config.token.clone()),
+            AuthMethod::Key if self.is_authorized(request.client_key()) => open,
+            AuthMethod::Open | AuthMethod::Key if self.config.is_open => open,
+            AuthMethod::Open | AuthMethod::Key | AuthMethod::Join => return Err(refused),
+        };
+        if !request.is_proven(&prover) {
+            return Err(refused);
+        }
+        if lock(&self.sessions).len() >= self.config.max_sessions {
+            return Err((Code::Busy, "this server runs as many sessions as it may; try again later"));
+        }
+        if let Some(one_time) = &self.config.one_time {
+            self.claim(one_time, request.client_key()).map_err(|()| refused)?;
+        }
+        Ok((prover, CONTROL))
+    }
+
+    /// Binds a one-time ticket to the first client that has proven it; only the same may come again, to go on.
+    /// protocol.md [AUTH-8]
+    fn claim(&self, one_time: &OneTime, key: Option<KeyHash>) -> Result<(), ()> {
+        let mut claim = lock(&self.claim);
+        match *claim {
+            Claim::Free => *claim = Claim::By(key),
+            Claim::By(Some(owner)) if key == Some(owner) && lock(&self.sessions).is_empty() => {}
+            // Without TLS there is no key to know the client by; whoever has the ticket may go on.
+            Claim::By(None) if key.is_none() && lock(&self.sessions).is_empty() => {}
+            Claim::By(_) => return Err(()),
+        }
+        let ticket = StoredTicket { claimed_by: key, ..one_time.ticket.clone() };
+        if let Err(error) = self.config.home.store_ticket(&one_time.name, &ticket) {
+            tracing::warn!(%error, "a crash would free the ticket again");
+        }
+        Ok(())
+    }
+
+    /// A damaged `authorized` file admits nobody.
+    fn is_authorized(&self, key: Option<KeyHash>) -> bool {
+        let Some(key) = key else { return false };
+        match self.config.home.authorized() {
+            Ok(keys) => keys.contains(&key),
+            Err(error) => {
+                tracing::warn!(%error, "nobody is admitted by key");
+                false
+            }
+        }
+    }
+
+    /// The control connection of a session, from its OPEN to its end.
+    async fn session(&self, mut wire: Wire, opened: Opened, from: String, is_plain: bool) -> Result<(), RunError> {
+        let deadline = Instant::now() + limits::AUTH_DEADLINE;
+        let open = exchange(&mut wire, &from, deadline, |wire| match wire.link.poll_frame() {
+            None => Ok(None),
+            Some(Frame::Message(Message::Open(open))) => Ok(Some(open)),
+            // protocol.md [OPEN-1]
+            Some(other) => {
+                Err(RunError::new(Cause::Peer, format!("{from}: sent {:?} where OPEN belongs", other.frame_type())))
+            }
+        })
+        .await;
+        let prepared = open.and_then(|open| self.prepare(&open, &opened, &from).map(|work| (open, work)));
+        let (open, (running, work)) = match prepared {
+            Ok(prepared) => prepared,
+            Err(error) => {
+                let now = wire.now();
+                refuse(now, &mut wire.link, error.cause.code(), error.text.clone());
+                wire.finish().await;
+                return Err(error);
+            }
+        };
+        let session = running.session.clone();
+        session.set_chunk_bytes(opened.chunk_bytes);
+        let live = Live {
+            session: Arc::downgrade(&session),
+            secret: opened.secret.clone(),
+            peer_key: opened.peer_key,
+            streams: BTreeSet::from([CONTROL]),
+        };
+        lock(&self.sessions).insert(opened.session, live);
+        self.share_credit();
+        let peer = format!("{from} ({})", escape(opened.peer_agent.as_bytes()));
+        let is_listing = matches!(work, Work::List(_));
+        if !is_listing {
+            let _ = self.events.send(Event::Started { running: running.clone(), peer: peer.clone() });
+        }
+        let is_sender = !matches!(work, Work::Receive(_));
+        if let Err(error) = self.start(work, &running, open.digest) {
+            session.fail(error);
+        }
+        pump::run(wire, CONTROL, &session).await;
+        let end = session.ended().await;
+        lock(&self.sessions).remove(&opened.session);
+        self.share_credit();
+        if is_listing {
+            return end.map(drop);
+        }
+        let counts = running.results.counts();
+        let report = Report::new(Facts {
+            command: self.config.service.command(),
+            peer,
+            is_sender,
+            is_encrypted: !is_plain,
+            digest: open.digest,
+            rate_bps: self.config.rate_bps,
+            elapsed: session.meter.elapsed(),
+            wire_bytes: session.meter.wire_bytes(),
+            end,
+            counts: &counts,
+        });
+        let _ = self.events.send(Event::Ended(Box::new(report)));
+        Ok(())
+    }
+
+    /// What the client asks for, if it may have it.
+    fn prepare(&self, open: &Open, opened: &Opened, from: &str) -> Result<(Running, Work), RunError> {
+        if open.digest == DigestKind::Blake3 && opened.features & FEATURE_BLAKE3 == 0 {
+            return Err(RunError::new(Cause::Peer, "asks for BLAKE3 without having it"));
+        }
+        let refused = |text: &str| RunError::new(Cause::NotAllowed, text);
+        let config = &self.config;
+        let service = &config.service;
+        let (role, work) = match (&open.intent, service) {
+            (Intent::Push { target }, Service::Serve { root, may_push: true, .. } | Service::Receive { root }) => {
+                let target = self.target(root, target, open)?;
+                let receiver = Receiver::new(limits::CREDIT_MIN_BYTES);
+                (Role::Receiver(receiver), Work::Receive(Box::new(target)))
+            }
+            (Intent::Pull { sources, eager, include, exclude }, _) if service.may_pull() => {
+                let selection =
+                    Selection::new(include, exclude).map_err(|error| RunError::new(Cause::Usage, error.to_string()))?;
+                let walk = service.walk(sources, selection)?;
+                (Role::Sender(Sender::new(*eager)), Work::Send(Box::new(walk)))
+            }
+            (Intent::List { sources, recursive }, _) if service.may_pull() => {
+                let walk = match service {
+                    Service::Serve { root, .. } => Walk::listing(root, sources, *recursive).map_err(file_error)?,
+                    _ => service.walk(sources, Selection::default())?,
+                };
+                (Role::Sender(Sender::listing()), Work::List(Box::new(walk)))
+            }
+            (Intent::Push { .. }, Service::Offer { .. }) => {
+                return Err(refused("this is an offer: get it with `haul get`"));
+            }
+            (Intent::Push { .. }, _) => return Err(refused("this server is read-only")),
+            (_, Service::Receive { .. }) => return Err(refused("this one waits for a push: use `haul send`")),
+            (_, _) => return Err(refused("this server only takes files, it gives none")),
+        };
+        let session = Session::new(role, config.rate_bps, from);
+        if !config.syncs {
+            session.set_unsynced();
+        }
+        Ok((Running { session, results: Arc::default() }, work))
+    }
+
+    fn target(&self, root: &std::path::Path, below: &[u8], open: &Open) -> Result<Target, RunError> {
+        let below = match below {
+            b"" => None,
+            bytes => Some(RelPath::parse(bytes).map_err(|error| {
+                RunError::new(Cause::NotAllowed, format!("{}: {error}", escape(bytes)))
+            })?),
+        };
+        let is_own = matches!(self.config.service, Service::Receive { .. });
+        let config = TargetConfig {
+            place: Place::Directory { root: root.to_owned(), below, rename_top: None },
+            digest: open.digest,
+            overwrite: self.config.overwrite.min(open.overwrite),
+            checksum: open.checksum,
+            dry_run: open.dry_run,
+            sync: self.config.syncs,
+            verify_disk: self.config.verify_disk,
+            links: if is_own { LinkRule::KeepAll } else { LinkRule::RefuseEscaping },
+            keep_setid: self.config.keep_setid,
+            eager: false,
+            expect: Expect::None,
+            accept: Accept::Anything,
+            busy: self.busy.clone(),
+            seed: u64::from_le_bytes(clock::random()),
+        };
+        Target::new(config).map_err(file_error)
+    }
+
+    fn start(&self, work: Work, running: &Running, digest: DigestKind) -> Result<(), RunError> {
+        let Running { session, results } = running;
+        match work {
+            Work::Receive(target) => receiving::start(session, results, *target),
+            Work::Send(walk) => {
+                let reading = Reading { digest, expect: Expect::None };
+                sending::start(session, results, Source::Walk(walk), reading)
+            }
+            Work::List(walk) => sending::start_listing(session, results, *walk),
+        }
+    }
+
+    /// Shares the memory for unplaced content among the sessions that receive.
+    fn share_credit(&self) {
+        let sessions = lock(&self.sessions);
+        let share = limits::CREDIT_TOTAL_BYTES / sessions.len().max(1) as u64;
+        let window = share.clamp(limits::CREDIT_MIN_BYTES, limits::CREDIT_MAX_BYTES);
+        for session in sessions.values().filter_map(|live| live.session.upgrade()) {
+            session.update(|role| {
+                if let Role::Receiver(receiver) = role {
+                    receiver.set_window(window);
+                }
+            });
+        }
+    }
+}
+
+enum Work {
+    Receive(Box<Target>),
+    Send(Box<Walk>),
+    List(Box<Walk>),
+}
+
+impl Service {
+    fn command(&self) -> &'static str {
+        match self {
+            Self::Serve { .. } => "serve",
+            Self::Receive { .. } => "recv",
+            Self::Offer { .. } => "offer",
+        }
+    }
+
+    fn may_pull(&self) -> bool {
+        match self {
+            Self::Serve { may_pull, .. } => *may_pull,
+            Self::Offer { .. } => true,
+            Self::Receive { .. } => false,
+        }
+    }
+
+    fn walk(&self, sources: &[Vec<u8>], selection: Selection) -> Result<Walk, RunError> {
+        match self {
+            Self::Serve { root, .. } | Self::Receive { root } => {
+                Walk::served(root, sources, selection).map_err(file_error)
+            }
+            Self::Offer { paths } if sources.iter().all(|source| matches!(&source[..], b"" | b"/")) => {
+                Ok(Walk::local(paths, selection))
+            }
+            Self::Offer { .. } => {
+                Err(RunError::new(Cause::File, "this is an offer and comes whole: leave the path out of the ticket"))
+            }
+        }
+    }
+}
+
+fn file_error(error: impl fmt::Display) -> RunError {
+    RunError::new(Cause::File, error.to_string())
+}
+
+/// Errors of accept that pass: out of descriptors or memory, or a connection that went away again.
+fn is_passing(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let passing = [
+        Errno::MFILE,
+        Errno::NFILE,
+        Errno::NOBUFS,
+        Errno::NOMEM,
+        Errno::CONNABORTED,
+        Errno::INTR,
+        Errno::PERM,
+        Errno::PROTO,
+    ];
+    error.raw_os_error().is_some_and(|code| passing.iter().any(|errno| errno.raw_os_error() == code))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,496 @@
+//! A running session: the one value that its connections and its threads share.
+//!
+//! The sans-IO core ([`Sender`] or [`Receiver`]) lives behind a mutex. Connections feed it frames and drain frames
+//! from it; the threads of the file side feed it pieces or events and drain jobs. Whoever changes it wakes the
+//! others. A session ends once, with success or with the first error, and everybody notices.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use tokio::sync::Notify;
+
+use super::{
+    clock,
+    error::{Cause, RunError},
+    meter::{Meter, Wait},
+};
+use crate::{
+    file::walk::Found,
+    limits,
+    stream::Pacer,
+    transfer::{CONTROL, Carrier, Receiver, Sender, Violation},
+    wire::{
+        frame::Frame,
+        message::{Close, Code, Listed, Message, Receipt, Stats},
+    },
+};
+
+/// What the sending side needs to find an entry's bytes again.
+#[derive(Clone, Debug)]
+pub enum Origin {
+    /// A file on the disk.
+    File(Arc<Found>),
+    /// Standard input.
+    Stdin,
+}
+
+/// The core of either role.
+#[derive(Debug)]
+pub enum Role {
+    /// Bytes flow away from here.
+    Sender(Sender<Origin>),
+    /// Bytes flow to here.
+    Receiver(Receiver),
+    /// A listing that is being received: entries as they come, nothing flows back.
+    Lister(Listing),
+}
+
+/// A listing that is being received.
+#[derive(Debug, Default)]
+pub struct Listing {
+    /// Entries so far, to be taken by who shows them.
+    pub entries: Vec<crate::wire::message::Entry>,
+    /// The end, once it came.
+    pub listed: Option<Listed>,
+}
+
+/// How a session ended well.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SessionEnd {
+    /// The receiver's last word.
+    pub receipt: Receipt,
+    /// What the sender measured.
+    pub sender: Stats,
+    /// The sender knows that the receiver has everything (the receiver may end without knowing that it knows).
+    pub is_confirmed: bool,
+}
+
+/// The state behind the mutex.
+#[derive(Debug)]
+struct State {
+    role: Role,
+    end: Option<Result<SessionEnd, RunError>>,
+    /// To be sent on the control connection as its last frame.
+    close: Option<Close>,
+    /// Set while data waits only for credit.
+    credit_blocked_since: Option<Duration>,
+    /// Kept for the result.
+    sender_stats: Stats,
+    /// When the receipt went out, at the receiver, and what it means: from then on nothing undoes the end.
+    last_word: Option<(Duration, SessionEnd)>,
+    spare: Vec<Vec<u8>>,
+}
+
+/// A running session.
+#[derive(Debug)]
+pub struct Session {
+    state: Mutex<State>,
+    work: Condvar,
+    carriers: Mutex<BTreeMap<Carrier, Arc<Notify>>>,
+    ended: Notify,
+    is_over: AtomicBool,
+    pacer: Option<Mutex<Pacer>>,
+    chunk_bytes: AtomicUsize,
+    /// Whether everything that was published was synced first.
+    synced: AtomicBool,
+    /// Name of the other end, for messages.
+    peer: Mutex<String>,
+    /// What it waited for.
+    pub meter: Meter,
+}
+
+impl Session {
+    /// A session of this role, at most `rate_bps` bits of content a second.
+    pub fn new(role: Role, rate_bps: Option<u64>, peer: &str) -> Arc<Self> {
+        Arc::new(Self {
+            state: Mutex::new(State {
+                role,
+                end: None,
+                close: None,
+                credit_blocked_since: None,
+                sender_stats: Stats::default(),
+                last_word: None,
+                spare: Vec::new(),
+            }),
+            work: Condvar::new(),
+            carriers: Mutex::default(),
+            ended: Notify::new(),
+            is_over: AtomicBool::new(false),
+            pacer: rate_bps.map(|rate| Mutex::new(Pacer::new(rate / 8))),
+            chunk_bytes: AtomicUsize::new(limits::CHUNK_MIN_BYTES),
+            synced: AtomicBool::new(true),
+            peer: Mutex::new(peer.to_owned()),
+            meter: Meter::new(),
+        })
+    }
+
+    /// What the opening agreed on; before that, chunks are small.
+    pub fn set_chunk_bytes(&self, bytes: usize) {
+        self.chunk_bytes.store(bytes, Relaxed);
+    }
+
+    /// Largest content of a DATA frame, bytes.
+    pub fn chunk_bytes(&self) -> usize {
+        self.chunk_bytes.load(Relaxed)
+    }
+
+    /// Records that something was published without a sync.
+    pub fn set_unsynced(&self) {
+        self.synced.store(false, Relaxed);
+    }
+
+    /// Names the other end in messages.
+    pub fn set_peer(&self, peer: &str) {
+        peer.clone_into(&mut self.peer.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// The other end's name.
+    pub fn peer(&self) -> String {
+        self.peer.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    // --- For connections ---
+
+    /// A connection that wants to be woken when there may be something to send.
+    pub fn attach(&self, carrier: Carrier) -> Arc<Notify> {
+        let notify = Arc::new(Notify::new());
+        self.carriers.lock().unwrap_or_else(PoisonError::into_inner).insert(carrier, notify.clone());
+        notify
+    }
+
+    /// A connection is gone.
+    pub fn detach(&self, carrier: Carrier, error: Option<RunError>) {
+        self.carriers.lock().unwrap_or_else(PoisonError::into_inner).remove(&carrier);
+        if carrier == CONTROL {
+            let error = error.unwrap_or_else(|| RunError::cut_off(&self.peer()));
+            self.finish(Err(error));
+        } else if !self.is_over() {
+            tracing::info!(carrier, error = error.map(|e| e.text), "a connection of the session is gone");
+            match &mut self.lock().role {
+                Role::Sender(sender) => sender.on_carrier_down(carrier),
+                Role::Receiver(receiver) => receiver.on_carrier_down(carrier),
+                Role::Lister(_) => {}
+            }
+            self.wake();
+        }
+    }
+
+    /// Takes a frame from a connection.
+    pub fn on_frame(&self, carrier: Carrier, frame: Frame) {
+        if matches!(frame, Frame::Data { .. }) {
+            self.meter.on_content();
+        }
+        let mut state = self.lock();
+        if state.end.is_some() {
+            return;
+        }
+        let result = state.handle_frame(carrier, frame, &self.meter);
+        drop(state);
+        match result {
+            Ok(None) => self.wake_workers(),
+            Ok(Some(end)) => self.finish(end.map_err(|(code, text)| RunError::said_by(&self.peer(), code, &text))),
+            Err(violation) => self.fail(RunError::violation(&self.peer(), &violation)),
+        }
+        self.wake_control();
+    }
+
+    /// The next frame for a connection. `Err` says how long to wait for the pace.
+    pub fn poll_frame(&self, carrier: Carrier) -> Result<Option<Frame>, Duration> {
+        let mut state = self.lock();
+        if state.end.is_some() {
+            return Ok(None);
+        }
+        let now = self.meter.elapsed();
+        if let (Some(pacer), Role::Sender(sender)) = (&self.pacer, &state.role)
+            && sender.has_chunks()
+        {
+            let wait = pacer.lock().unwrap_or_else(PoisonError::into_inner).wait(now);
+            if !wait.is_zero() && !(carrier == CONTROL && sender.has_messages()) {
+                return Err(wait);
+            }
+        }
+        let mut frame = match &mut state.role {
+            Role::Sender(sender) => sender.poll_frame(carrier),
+            Role::Receiver(receiver) if carrier == CONTROL => receiver.poll_frame(),
+            Role::Receiver(_) | Role::Lister(_) => None,
+        };
+        state.note_credit(now, &self.meter);
+        match &mut frame {
+            Some(Frame::Data { bytes, .. }) => {
+                self.meter.on_content();
+                if let Some(pacer) = &self.pacer {
+                    pacer.lock().unwrap_or_else(PoisonError::into_inner).on_sent(now, bytes.len() as u64);
+                }
+                drop(state);
+                self.work.notify_all();
+            }
+            Some(Frame::Message(Message::Finish(finish))) => {
+                finish.stats = state.stats(&self.meter);
+                state.sender_stats = finish.stats;
+            }
+            Some(Frame::Message(Message::Receipt(receipt))) => {
+                receipt.stats = state.stats(&self.meter);
+                receipt.synced = self.synced.load(Relaxed);
+                // A receiver is done with its own work now; the sender's CLOSE only confirms it.
+                let end = SessionEnd { receipt: *receipt, sender: state.sender_stats, is_confirmed: false };
+                state.last_word = Some((now, end));
+            }
+            _ => {}
+        }
+        Ok(frame)
+    }
+
+    /// The CLOSE to send as the last frame of the control connection, once the session has ended here.
+    pub fn take_close(&self) -> Option<Close> {
+        self.lock().close.take()
+    }
+
+    /// A receiver that has said its last word does not wait for its confirmation beyond this; time since the start.
+    pub fn linger_until(&self) -> Option<Duration> {
+        self.lock().last_word.map(|(at, _)| at + limits::LINGER)
+    }
+
+    /// The confirmation of the last word did not come in time.
+    pub fn give_up_lingering(&self) {
+        let end = self.lock().lingering_end();
+        if let Some(end) = end {
+            self.finish(Ok(end));
+        }
+    }
+
+    /// Whether connections are to be read: what they bring has somewhere to go.
+    pub fn wants_input(&self) -> bool {
+        self.look(|role| !matches!(role, Role::Lister(listing) if listing.entries.len() > LISTING_BACKLOG))
+    }
+
+    /// An emptied chunk buffer, if there is one.
+    pub fn take_spare(&self) -> Option<Vec<u8>> {
+        self.lock().spare.pop()
+    }
+
+    // --- For the threads of the file side ---
+
+    /// Runs `step` on the core until it gives something, sleeping in between; `None` once the session is over.
+    pub fn wait_for<T>(&self, mut step: impl FnMut(&mut Role) -> Option<T>) -> Option<T> {
+        let mut state = self.lock();
+        loop {
+            if self.is_over() {
+                return None;
+            }
+            if let Some(value) = step(&mut state.role) {
+                return Some(value);
+            }
+            state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Runs `step` on the core once, without sleeping.
+    pub fn try_for<T>(&self, step: impl FnOnce(&mut Role) -> Option<T>) -> Option<T> {
+        if self.is_over() { None } else { step(&mut self.lock().role) }
+    }
+
+    /// As [`Self::wait_for`], but gives `None` after `most` as well; ask [`Self::is_over`] which it was.
+    pub fn wait_at_most<T>(&self, most: Duration, mut step: impl FnMut(&mut Role) -> Option<T>) -> Option<T> {
+        let until = clock::now() + most;
+        let mut state = self.lock();
+        loop {
+            if self.is_over() {
+                return None;
+            }
+            if let Some(value) = step(&mut state.role) {
+                return Some(value);
+            }
+            let left = until.checked_duration_since(clock::now()).filter(|left| !left.is_zero())?;
+            state = self.work.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Changes or asks the core, and wakes whoever may care.
+    pub fn update<T>(&self, change: impl FnOnce(&mut Role) -> T) -> T {
+        let value = change(&mut self.lock().role);
+        self.wake();
+        value
+    }
+
+    /// Only looks.
+    pub fn look<T>(&self, look: impl FnOnce(&Role) -> T) -> T {
+        look(&self.lock().role)
+    }
+
+    /// Keeps emptied chunk buffers for connections.
+    pub fn keep_spare(&self, buffers: impl IntoIterator<Item = Vec<u8>>) {
+        let mut state = self.lock();
+        state.spare.extend(buffers);
+        state.spare.truncate(SPARE_MAX);
+    }
+
+    // --- Ends ---
+
+    /// Ends the session with an error of ours, which the peer is told.
+    pub fn fail(&self, error: RunError) {
+        let mut state = self.lock();
+        if state.end.is_none() {
+            state.close =
+                Some(Close { code: error.cause.code(), text: crate::wire::message::short_text(error.text.clone()) });
+        }
+        drop(state);
+        self.finish(Err(error));
+    }
+
+    /// Whether it has ended.
+    pub fn is_over(&self) -> bool {
+        self.is_over.load(Relaxed)
+    }
+
+    /// Waits for the end.
+    pub async fn ended(&self) -> Result<SessionEnd, RunError> {
+        loop {
+            let ended = self.ended.notified();
+            if let Some(end) = self.result() {
+                return end;
+            }
+            ended.await;
+        }
+    }
+
+    /// The end, if it has come.
+    pub fn result(&self) -> Option<Result<SessionEnd, RunError>> {
+        self.lock().end.clone()
+    }
+
+    /// Everything was sent, but the receiver's last word is missing.
+    pub fn awaits_receipt(&self) -> bool {
+        self.look(|role| matches!(role, Role::Sender(sender) if sender.awaits_receipt()))
+    }
+
+    fn finish(&self, end: Result<SessionEnd, RunError>) {
+        let mut state = self.lock();
+        if state.end.is_none() {
+            // An error after our own last word does not undo it.
+            let end = match (end, state.lingering_end()) {
+                (Err(error), Some(done)) if error.cause != Cause::Interrupted => {
+                    tracing::info!(%error, "the sender's confirmation did not come");
+                    Ok(done)
+                }
+                (end, _) => end,
+            };
+            state.end = Some(end);
+        }
+        drop(state);
+        self.is_over.store(true, Relaxed);
+        self.ended.notify_waiters();
+        self.wake();
+    }
+
+    fn wake(&self) {
+        self.wake_workers();
+        for notify in self.carriers.lock().unwrap_or_else(PoisonError::into_inner).values() {
+            notify.notify_one();
+        }
+    }
+
+    fn wake_control(&self) {
+        if let Some(notify) = self.carriers.lock().unwrap_or_else(PoisonError::into_inner).get(&CONTROL) {
+            notify.notify_one();
+        }
+    }
+
+    /// The lock is taken once, so that a thread between its look and its sleep does not miss the call.
+    fn wake_workers(&self) {
+        drop(self.lock());
+        self.work.notify_all();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// `Ok(Some(_))` ends the session.
+type Handled = Result<Option<Result<SessionEnd, (Code, String)>>, Violation>;
+
+impl State {
+    fn handle_frame(&mut self, carrier: Carrier, frame: Frame, meter: &Meter) -> Handled {
+        if let Frame::Message(Message::Close(close)) = frame {
+            return Ok(Some(self.on_close(close)));
+        }
+        match &mut self.role {
+            Role::Sender(sender) if carrier == CONTROL => {
+                sender.handle_frame(frame)?;
+                let end = sender.end();
+                self.note_credit(meter.elapsed(), meter);
+                Ok(end.map(|end| {
+                    self.close = Some(Close { code: Code::Done, text: String::new() });
+                    Ok(SessionEnd { receipt: end.receipt, sender: self.sender_stats, is_confirmed: true })
+                }))
+            }
+            Role::Sender(_) => Err(Violation::new("only the control connection carries what a receiver says")),
+            Role::Receiver(receiver) => {
+                if let Frame::Message(Message::Finish(finish)) = &frame {
+                    self.sender_stats = finish.stats;
+                }
+                receiver.handle_frame(carrier, frame)?;
+                Ok(None)
+            }
+            Role::Lister(listing) => match frame {
+                Frame::Message(Message::Entries(batch)) => {
+                    listing.entries.extend(batch.entries);
+                    Ok(None)
+                }
+                Frame::Message(Message::Listed(listed)) => {
+                    listing.listed = Some(listed);
+                    self.close = Some(Close { code: Code::Done, text: String::new() });
+                    Ok(Some(Ok(SessionEnd::default())))
+                }
+                other => Err(Violation::new(format!("a listing has no {:?}", other.frame_type()))),
+            },
+        }
+    }
+
+    fn on_close(&self, close: Close) -> Result<SessionEnd, (Code, String)> {
+        match (close.code, self.lingering_end(), &self.role) {
+            (Code::Done, Some(end), _) => Ok(SessionEnd { is_confirmed: true, ..end }),
+            // Whoever asked for a listing closes it.
+            (Code::Done, None, Role::Sender(sender)) if sender.is_listing() => Ok(SessionEnd::default()),
+            (Code::Done, None, _) => Err((Code::Protocol, "it closed the session before its end".to_owned())),
+            (code, _, _) => Err((code, close.text)),
+        }
+    }
+
+    /// How the session ends for a receiver whose last word is out.
+    fn lingering_end(&self) -> Option<SessionEnd> {
+        self.last_word.map(|(_, end)| end)
+    }
+
+    fn stats(&self, meter: &Meter) -> Stats {
+        match &self.role {
+            Role::Sender(sender) => meter.stats(sender.sent_bytes(), sender.carriers_used()),
+            Role::Receiver(receiver) => meter.stats(receiver.received_bytes(), receiver.carriers_used()),
+            Role::Lister(_) => Stats::default(),
+        }
+    }
+
+    /// Counts the time in which data waits only for credit.
+    fn note_credit(&mut self, now: Duration, meter: &Meter) {
+        let Role::Sender(sender) = &self.role else { return };
+        match (self.credit_blocked_since, sender.is_blocked_by_credit()) {
+            (None, true) => self.credit_blocked_since = Some(now),
+            (Some(since), false) => {
+                meter.add(Wait::Credit, now.saturating_sub(since));
+                self.credit_blocked_since = None;
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Emptied chunk buffers that are kept for connections.
+const SPARE_MAX: usize = 8;
+/// Listed entries that may wait for whoever shows them; beyond, the connection is not read.
+const LISTING_BACKLOG: usize = 16_384;

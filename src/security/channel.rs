@@ -1,0 +1,392 @@
+//! What lies between a TCP socket and frames: nothing, or TLS. Sans-IO.
+//!
+//! ```text
+//! socket -> handle_input(bytes, sink) -> sink(plaintext) -> frame reader
+//! socket <- transmit(socket)          <- send(header, body) <- frames
+//! ```
+//!
+//! A channel has no deadline of its own and no bound on what is queued: the caller stops sending while
+//! [`Channel::pending_bytes`] is high. What is sent during a TLS handshake waits for its end, and none of it leaves
+//! before the peer's key has passed. After an error from [`Channel::handle_input`] the channel takes nothing more;
+//! what [`Channel::transmit`] still has is the alert that tells the peer why.
+//!
+//! A TCP end without [`Channel::received_close_notify`] is a cut, not an end; that frames say for themselves when a
+//! connection is over (CLOSE) makes it harmless.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::io::{self, IoSlice, Write};
+
+use super::identity::{Identity, KeyHash};
+use super::tls::{HANDSHAKE, Pin, Tls};
+
+/// One connection's way from frames to the socket and back.
+pub struct Channel {
+    kind: Kind,
+    /// Bytes that the socket has not taken, roughly: plaintext of the handshake's time is not yet encrypted.
+    pending_bytes: usize,
+}
+
+enum Kind {
+    Plain(Plain),
+    Tls(Box<Tls>),
+}
+
+/// Why a channel ended.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum ChannelError {
+    /// The server shows another key than the pinned one. It was not asked to prove that it holds it.
+    #[error("the other end shows the key {found}, expected was {expected}")]
+    WrongKey {
+        /// The pin.
+        expected: KeyHash,
+        /// What the server showed.
+        found: KeyHash,
+    },
+    /// The peer shows a key but its handshake signature was made by another: somebody is in the middle.
+    #[error("the other end shows the key {found} and does not hold it: somebody may be in the middle")]
+    UnprovenKey {
+        /// What the peer showed.
+        found: KeyHash,
+    },
+    /// The client shows no key.
+    #[error("the other end shows no key")]
+    NoKey,
+    /// The bytes are no TLS: another service, or a haul that runs with `--plain`.
+    #[error("the other end does not speak TLS: it is not haul, or it runs with --plain")]
+    NotTls,
+    /// TLS, but not `haul/1` inside.
+    #[error("the other end speaks TLS but not this version of haul's protocol")]
+    NoCommonProtocol,
+    /// A record does not decrypt: bytes were changed on the way.
+    #[error("encrypted bytes arrived damaged or forged")]
+    Damaged,
+    /// The peer ended the connection with a TLS alert.
+    #[error("the other end refused the connection")]
+    Alert(#[source] rustls::Error),
+    /// The peer breaks the rules of TLS or has nothing in common with us (another TLS version, say).
+    #[error("no TLS connection with the other end")]
+    Tls(#[source] rustls::Error),
+}
+
+impl Channel {
+    /// No encryption: bytes pass through.
+    pub fn plain() -> Self {
+        Self { kind: Kind::Plain(Plain::default()), pending_bytes: 0 }
+    }
+
+    /// TLS towards a server whose key has to fit `pin`. [`Self::transmit`] has the first bytes at once.
+    pub fn client_tls(identity: &Identity, pin: Pin) -> Self {
+        Self::tls(Tls::client(identity, pin))
+    }
+
+    /// TLS towards a client, which has to show a key; whose it is, the caller asks of [`Self::peer_key`].
+    pub fn server_tls(identity: &Identity) -> Self {
+        Self::tls(Tls::server(identity))
+    }
+
+    pub(super) fn tls(tls: Tls) -> Self {
+        Self { kind: Kind::Tls(Box::new(tls)), pending_bytes: 0 }
+    }
+
+    /// Takes bytes from the socket, split anywhere, and hands what they say to `sink`, in order, in slices of any
+    /// length above 0. On an error, what came before it has been handed over.
+    pub fn handle_input(&mut self, bytes: &[u8], sink: &mut impl FnMut(&[u8])) -> Result<(), ChannelError> {
+        match &mut self.kind {
+            Kind::Plain(_) if bytes.is_empty() => Ok(()),
+            Kind::Plain(_) => {
+                sink(bytes);
+                Ok(())
+            }
+            Kind::Tls(tls) => tls.handle_input(bytes, sink),
+        }
+    }
+
+    /// Queues a frame: `header`, then `body`. Dropped without a word once the channel has failed.
+    pub fn send(&mut self, header: &[u8], body: Vec<u8>) {
+        let len = header.len() + body.len();
+        match &mut self.kind {
+            Kind::Plain(plain) => {
+                self.pending_bytes += len;
+                plain.send(header, body);
+            }
+            Kind::Tls(tls) => {
+                self.pending_bytes += len + len.div_ceil(RECORD_BYTES) * RECORD_OVERHEAD_BYTES;
+                tls.send(header, &body);
+            }
+        }
+    }
+
+    /// Writes queued bytes with one call to `out` and returns how many it took; 0 when nothing is queued.
+    pub fn transmit(&mut self, out: &mut dyn Write) -> io::Result<usize> {
+        let written = match &mut self.kind {
+            Kind::Plain(plain) => plain.transmit(out)?,
+            Kind::Tls(tls) => tls.transmit(out)?,
+        };
+        match &self.kind {
+            // Handshake bytes were not counted, and the plaintext that was is still waiting.
+            Kind::Tls(tls) if tls.is_handshaking() => {}
+            _ if self.wants_write() => self.pending_bytes = self.pending_bytes.saturating_sub(written),
+            _ => self.pending_bytes = 0,
+        }
+        Ok(written)
+    }
+
+    /// Whether [`Self::transmit`] has something to write.
+    pub fn wants_write(&self) -> bool {
+        match &self.kind {
+            Kind::Plain(plain) => !plain.segments.is_empty(),
+            Kind::Tls(tls) => tls.wants_write(),
+        }
+    }
+
+    /// How many bytes the socket has not taken; for TLS an estimate without the handshake's own bytes.
+    pub fn pending_bytes(&self) -> usize {
+        self.pending_bytes
+    }
+
+    /// Whether data flows: at once without TLS, with TLS when the handshake is over and the peer's key has passed.
+    /// A client is there before the server has looked at its key.
+    pub fn is_established(&self) -> bool {
+        match &self.kind {
+            Kind::Plain(_) => true,
+            Kind::Tls(tls) => tls.is_established(),
+        }
+    }
+
+    /// Whether this channel encrypts.
+    pub fn is_tls(&self) -> bool {
+        matches!(self.kind, Kind::Tls(_))
+    }
+
+    /// The key that the peer holds; `None` without TLS and before the channel is established.
+    pub fn peer_key(&self) -> Option<KeyHash> {
+        match &self.kind {
+            Kind::Plain(_) => None,
+            Kind::Tls(tls) => tls.peer_key(),
+        }
+    }
+
+    /// 32 bytes that only this connection's two ends have; `None` without TLS and before the channel is established.
+    pub fn exporter(&self) -> Option<[u8; 32]> {
+        match &self.kind {
+            Kind::Plain(_) => None,
+            Kind::Tls(tls) => tls.exporter(),
+        }
+    }
+
+    /// Says that no further data follows what is queued. Without TLS, only the end of the TCP stream says so.
+    pub fn close(&mut self) {
+        if let Kind::Tls(tls) = &mut self.kind {
+            tls.close();
+        }
+    }
+
+    /// Whether the peer has said that no further data follows; never without TLS.
+    pub fn received_close_notify(&self) -> bool {
+        match &self.kind {
+            Kind::Plain(_) => false,
+            Kind::Tls(tls) => tls.received_close_notify(),
+        }
+    }
+}
+
+impl fmt::Debug for Channel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Channel")
+            .field("tls", &self.is_tls())
+            .field("established", &self.is_established())
+            .field("pending_bytes", &self.pending_bytes)
+            .finish()
+    }
+}
+
+/// Whether a connection that starts with this byte is meant to be TLS: the content type of a handshake record.
+/// haul's own hello starts with another (protocol.md [HELLO-1]).
+pub fn is_tls_first_byte(byte: u8) -> bool {
+    byte == HANDSHAKE
+}
+
+/// What waits for the socket without TLS: whole bodies as they came, and small pieces gathered.
+#[derive(Default)]
+struct Plain {
+    /// Not empty, each of them.
+    segments: VecDeque<Vec<u8>>,
+    /// Bytes of the first segment that are written already; below its length.
+    written: usize,
+}
+
+impl Plain {
+    fn send(&mut self, header: &[u8], body: Vec<u8>) {
+        self.gather(header);
+        if body.len() <= GATHER_BYTES / 4 {
+            self.gather(&body);
+        } else {
+            self.segments.push_back(body);
+        }
+    }
+
+    /// Copies a small piece behind what is queued, where there is room for it without moving anything.
+    fn gather(&mut self, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
+        match self.segments.back_mut() {
+            Some(last) if last.capacity() - last.len() >= bytes.len() => last.extend_from_slice(bytes),
+            _ => {
+                let mut segment = Vec::with_capacity(GATHER_BYTES.max(bytes.len()));
+                segment.extend_from_slice(bytes);
+                self.segments.push_back(segment);
+            }
+        }
+    }
+
+    fn transmit(&mut self, out: &mut dyn Write) -> io::Result<usize> {
+        if self.segments.is_empty() {
+            return Ok(0);
+        }
+        let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+        let mut skip = self.written;
+        for (slice, segment) in slices.iter_mut().zip(&self.segments) {
+            *slice = IoSlice::new(&segment[skip..]);
+            skip = 0;
+        }
+        let written = out.write_vectored(&slices[..self.segments.len().min(SLICES_MAX)])?;
+        self.on_written(written);
+        Ok(written)
+    }
+
+    fn on_written(&mut self, written: usize) {
+        self.written += written;
+        while let Some(first) = self.segments.front() {
+            if self.written < first.len() {
+                return;
+            }
+            self.written -= first.len();
+            self.segments.pop_front();
+        }
+        assert_eq!(self.written, 0, "a writer takes no more than it was given");
+    }
+}
+
+/// Segments in one write. Linux takes 1024; more than a few megabytes no socket takes at once.
+const SLICES_MAX: usize = 64;
+/// Room for small pieces that are written together, bytes. Chosen arbitrarily.
+const GATHER_BYTES: usize = 4096;
+/// Plaintext in a full TLS record, bytes (RFC 8446, section 5.1).
+const RECORD_BYTES: usize = 16 << 10;
+/// What a record adds to its plaintext, bytes: header 5, content type 1, AEAD tag 16.
+const RECORD_OVERHEAD_BYTES: usize = 22;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plain_channel_passes_bytes_through_whatever_the_writer_takes() {
+        let mut channel = Channel::plain();
+        let mut expected = Vec::new();
+        for i in 0..200_usize {
+            let body = vec![u8::try_from(i).unwrap(); [0, 3, 1500, 20_000][i % 4]];
+            expected.extend_from_slice(b"head");
+            expected.extend_from_slice(&body);
+            channel.send(b"head", body);
+        }
+        assert_eq!(channel.pending_bytes(), expected.len());
+
+        let mut out = Sluggish { taken: Vec::new(), step: 0 };
+        while channel.wants_write() {
+            channel.transmit(&mut out).unwrap();
+            assert_eq!(channel.pending_bytes(), expected.len() - out.taken.len());
+        }
+
+        assert!(out.taken == expected);
+        assert_eq!(channel.transmit(&mut out).unwrap(), 0);
+    }
+
+    #[test]
+    fn a_plain_channel_hands_over_the_input_itself() {
+        let mut channel = Channel::plain();
+        let input = *b"frames";
+        let mut seen = Vec::new();
+
+        channel.handle_input(&input, &mut |bytes| seen.push(bytes.as_ptr())).unwrap();
+        channel.handle_input(b"", &mut |_| panic!("nothing to hand over")).unwrap();
+
+        assert_eq!(seen, [input.as_ptr()]);
+    }
+
+    #[test]
+    fn a_large_body_is_queued_without_a_copy() {
+        let mut plain = Plain::default();
+        let body = vec![1; 1 << 20];
+        let at = body.as_ptr();
+
+        plain.send(b"header", body);
+
+        assert_eq!(plain.segments.back().unwrap().as_ptr(), at);
+    }
+
+    #[test]
+    fn a_plain_channel_is_established_and_knows_nobody() {
+        let channel = Channel::plain();
+
+        assert!(channel.is_established() && !channel.is_tls() && !channel.received_close_notify());
+        assert_eq!((channel.peer_key(), channel.exporter(), channel.wants_write()), (None, None, false));
+    }
+
+    #[test]
+    fn a_failing_writer_loses_nothing() {
+        let mut channel = Channel::plain();
+        channel.send(b"abc", Vec::new());
+
+        assert!(channel.transmit(&mut [0_u8; 0].as_mut_slice()).is_ok_and(|n| n == 0));
+        assert!(channel.transmit(&mut Broken).is_err());
+
+        let mut out = Vec::new();
+        channel.transmit(&mut out).unwrap();
+        assert_eq!(out, b"abc");
+    }
+
+    #[test]
+    fn only_a_handshake_record_begins_tls() {
+        assert!(is_tls_first_byte(0x16));
+        assert!(!is_tls_first_byte(b'h') && !is_tls_first_byte(0x15) && !is_tls_first_byte(0));
+    }
+
+    /// Takes another number of bytes with every call.
+    struct Sluggish {
+        taken: Vec<u8>,
+        step: usize,
+    }
+
+    impl Write for Sluggish {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.write_vectored(&[IoSlice::new(bytes)])
+        }
+
+        fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+            self.step += 1;
+            let room = self.step * 37 % 5003;
+            let bytes: Vec<u8> = slices.iter().flat_map(|s| s.iter().copied()).take(room).collect();
+            self.taken.extend_from_slice(&bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    struct Broken;
+
+    impl Write for Broken {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::BrokenPipe.into())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+}

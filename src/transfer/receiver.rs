@@ -1,0 +1,435 @@
+//! Decides what a receiver accepts, and when it grants more.
+//!
+//! Frames become [`Job`]s for the target in an order that the target can rely on: an entry before its content, a
+//! file's end after all of its content, whatever the order in which the carriers delivered them. What the target did
+//! becomes WANT, FEEDBACK and OUTCOMES.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use super::{Carrier, Event, Job, Violation};
+use crate::{
+    limits,
+    wire::{
+        frame::{FileEnd, Frame, Placed},
+        message::{Finish, Kind, Listed, Message, Outcome, Outcomes, Receipt, StreamEnd, Want, Wants},
+    },
+};
+
+/// The receiving side of a session.
+#[derive(Debug)]
+pub struct Receiver {
+    /// Entries announced so far.
+    announced: u64,
+    listed: Option<Listed>,
+    /// Announced entries without an outcome.
+    open: BTreeMap<u64, Open>,
+    /// Content that overtook its entry, with the carrier that brought it; bounded by the credit.
+    early: Vec<(Carrier, Frame)>,
+    jobs: VecDeque<Job>,
+    /// Bytes of content in `jobs` and at the target, not yet placed.
+    unplaced_bytes: u64,
+    /// Bytes of DATA content received in this session.
+    received_bytes: u64,
+    /// What the sender may have sent in all, as it was last told.
+    credit: u64,
+    /// How much may stay unplaced, bytes; set from outside as sessions come and go.
+    window: u64,
+    received_on: BTreeMap<Carrier, OnCarrier>,
+    /// Carriers that are gone: what still comes of them is dropped, since the sender will send it again.
+    down: BTreeSet<Carrier>,
+    /// Carriers of `down` whose last word is still to be told.
+    untold: BTreeSet<Carrier>,
+    placed: Vec<Placed>,
+    wants: Vec<(u64, Want)>,
+    outcomes: Vec<(u64, Outcome)>,
+    control: VecDeque<Frame>,
+    finish: Option<Finish>,
+    receipt_sent: bool,
+    carriers_used: BTreeSet<Carrier>,
+    done: u64,
+    failed: u64,
+    placed_total: u64,
+    bytes_listed: u64,
+}
+
+#[derive(Debug, Default)]
+struct Open {
+    /// Content handed to the target, bytes.
+    received: u64,
+    /// An end that came before all content.
+    end: Option<FileEnd>,
+    /// The end went to the target; nothing may follow.
+    is_ended: bool,
+    is_file: bool,
+}
+
+#[derive(Debug, Default)]
+struct OnCarrier {
+    /// Content that arrived on it, bytes.
+    received: u64,
+    /// What of it is not placed, by file and offset.
+    unplaced: BTreeSet<(u64, u64)>,
+}
+
+impl Receiver {
+    /// A receiver that grants `window` bytes of unplaced content.
+    pub fn new(window: u64) -> Self {
+        Self {
+            announced: 0,
+            listed: None,
+            open: BTreeMap::new(),
+            early: Vec::new(),
+            jobs: VecDeque::new(),
+            unplaced_bytes: 0,
+            received_bytes: 0,
+            credit: 0,
+            window,
+            received_on: BTreeMap::new(),
+            down: BTreeSet::new(),
+            untold: BTreeSet::new(),
+            placed: Vec::new(),
+            wants: Vec::new(),
+            outcomes: Vec::new(),
+            control: VecDeque::new(),
+            finish: None,
+            receipt_sent: false,
+            carriers_used: BTreeSet::new(),
+            done: 0,
+            failed: 0,
+            placed_total: 0,
+            bytes_listed: 0,
+        }
+    }
+
+    /// How much content may stay unplaced from now on, bytes. What was granted stays granted.
+    pub fn set_window(&mut self, window: u64) {
+        self.window = window;
+    }
+
+    /// Handles a frame of the sender.
+    pub fn handle_frame(&mut self, carrier: Carrier, frame: Frame) -> Result<(), Violation> {
+        // protocol.md [STREAM-2]
+        if carrier != super::CONTROL && !matches!(frame, Frame::Data { .. }) {
+            return Err(Violation::new(format!("{:?} belongs on the control connection", frame.frame_type())));
+        }
+        if self.down.contains(&carrier) {
+            return Ok(());
+        }
+        match frame {
+            Frame::Data { file, offset, bytes } => {
+                // protocol.md [CREDIT-1]
+                self.received_bytes += bytes.len() as u64;
+                if self.received_bytes > self.credit {
+                    return Err(Violation::new("it sent more than its credit"));
+                }
+                let on = self.received_on.entry(carrier).or_default();
+                on.received += bytes.len() as u64;
+                self.carriers_used.insert(carrier);
+                on.unplaced.insert((file, offset));
+                self.unplaced_bytes += bytes.len() as u64;
+                self.on_content(carrier, Frame::Data { file, offset, bytes })
+            }
+            Frame::Hole(range) => self.on_content(carrier, Frame::Hole(range)),
+            Frame::FileEnd(end) => self.on_end(end),
+            Frame::FileDigest(end) => {
+                self.known(end.file)?;
+                self.jobs.push_back(Job::Digest { file: end.file, size: end.size, digest: end.digest });
+                Ok(())
+            }
+            Frame::Message(message) => self.on_message(message),
+            Frame::Feedback { .. } => Err(Violation::new("a sender may not send Feedback")),
+        }
+    }
+
+    fn on_message(&mut self, message: Message) -> Result<(), Violation> {
+        match message {
+            Message::Entries(batch) => {
+                // protocol.md [ENTRY-1]
+                if self.listed.is_some() || batch.first != self.announced {
+                    return Err(Violation::new("it announced entries out of order"));
+                }
+                // protocol.md [ENTRY-2]
+                if self.open.len() + batch.entries.len() > limits::OPEN_ENTRIES_MAX {
+                    return Err(Violation::new("it announced more entries than may be open"));
+                }
+                for entry in &batch.entries {
+                    let is_file = matches!(entry.kind, Kind::File { .. } | Kind::Stream);
+                    if let Kind::File { size, .. } = entry.kind {
+                        self.bytes_listed = self.bytes_listed.saturating_add(size);
+                    }
+                    self.open.insert(self.announced, Open { is_file, ..Open::default() });
+                    self.announced += 1;
+                }
+                self.jobs.push_back(Job::Entries { first: batch.first, entries: batch.entries });
+                for (carrier, frame) in std::mem::take(&mut self.early) {
+                    self.on_content(carrier, frame)?;
+                }
+                Ok(())
+            }
+            Message::Listed(listed) => {
+                if self.listed.is_some() || listed.entries != self.announced || !self.early.is_empty() {
+                    return Err(Violation::new("it ended its listing with a wrong count, or twice"));
+                }
+                self.listed = Some(listed);
+                self.jobs.push_back(Job::Listed);
+                Ok(())
+            }
+            Message::FileFailed(failed) => {
+                self.known(failed.file)?;
+                self.jobs.push_back(Job::Failed { file: failed.file, code: failed.code, text: failed.text });
+                Ok(())
+            }
+            Message::Finish(finish) => {
+                // protocol.md [END-1]
+                if self.finish.is_some() || self.listed.is_none() || !self.is_settled() {
+                    return Err(Violation::new("it finished before every entry had its outcome"));
+                }
+                self.finish = Some(finish);
+                Ok(())
+            }
+            Message::StreamEnd(end) => {
+                self.on_carrier_down(end.stream);
+                Ok(())
+            }
+            other => Err(Violation::new(format!("a sender may not send {:?}", other.frame_type()))),
+        }
+    }
+
+    /// DATA and HOLE: to the target, or aside while the entry is still on its way.
+    fn on_content(&mut self, carrier: Carrier, frame: Frame) -> Result<(), Violation> {
+        let (file, offset, len) = match &frame {
+            Frame::Data { file, offset, bytes } => (*file, *offset, bytes.len() as u64),
+            Frame::Hole(range) => (range.file, range.offset, range.len),
+            _ => unreachable!("only content comes here"),
+        };
+        if file >= self.announced {
+            // protocol.md [DATA-3]: within the credit, checked above; HOLE comes in order on the control connection.
+            if matches!(frame, Frame::Hole(_)) || self.listed.is_some() {
+                return Err(Violation::new("it sent content of an entry that it never announced"));
+            }
+            self.early.push((carrier, frame));
+            return Ok(());
+        }
+        let Some(open) = self.open.get_mut(&file) else {
+            // Its outcome is told already; the content is of no use, but its credit comes back.
+            let buffer = if let Frame::Data { bytes, .. } = frame { bytes } else { Vec::new() };
+            self.on_placed(file, offset, len, buffer.capacity() > 0);
+            return Ok(());
+        };
+        if !open.is_file {
+            return Err(Violation::new("it sent content of an entry that has none"));
+        }
+        if open.is_ended {
+            return Err(Violation::new("it sent content behind the end of a file"));
+        }
+        open.received = open.received.checked_add(len).ok_or_else(|| Violation::new("it sent too much"))?;
+        self.jobs.push_back(match frame {
+            Frame::Data { bytes, .. } => Job::Data { file, offset, bytes },
+            _ => Job::Hole { file, offset, len },
+        });
+        self.release_end(file);
+        Ok(())
+    }
+
+    fn on_end(&mut self, end: FileEnd) -> Result<(), Violation> {
+        self.known(end.file)?;
+        let Some(open) = self.open.get_mut(&end.file) else { return Ok(()) };
+        if open.end.is_some() {
+            return Err(Violation::new("it ended a file twice"));
+        }
+        open.end = Some(end);
+        self.release_end(end.file);
+        Ok(())
+    }
+
+    /// Hands the end of a file to the target once all content went before it. A size below what was received goes
+    /// too: the target finds the contradiction.
+    fn release_end(&mut self, file: u64) {
+        if let Some(open) = self.open.get_mut(&file)
+            && let Some(end) = open.end
+            && open.received >= end.size
+        {
+            open.is_ended = true;
+            self.jobs.push_back(Job::End { file: end.file, size: end.size, digest: end.digest });
+        }
+    }
+
+    fn known(&self, file: u64) -> Result<(), Violation> {
+        if file < self.announced {
+            return Ok(());
+        }
+        Err(Violation::new("it spoke of an entry that it never announced"))
+    }
+
+    /// What the target has to do next.
+    pub fn poll_job(&mut self) -> Option<Job> {
+        self.jobs.pop_front()
+    }
+
+    /// Takes what the target did; gives the chunk's buffer back, if there is one.
+    pub fn on_event(&mut self, event: Event) -> Option<Vec<u8>> {
+        match event {
+            Event::Want { file, want } => {
+                self.wants.push((file, want));
+                None
+            }
+            Event::Placed { file, offset, len, buffer } => {
+                let is_data = buffer.capacity() > 0;
+                self.on_placed(file, offset, len, is_data);
+                is_data.then_some(buffer)
+            }
+            Event::Outcome { file, outcome } => {
+                self.open.remove(&file);
+                match outcome {
+                    Outcome::Failed { .. } => self.failed += 1,
+                    _ => self.done += 1,
+                }
+                self.outcomes.push((file, outcome));
+                None
+            }
+        }
+    }
+
+    fn on_placed(&mut self, file: u64, offset: u64, len: u64, is_data: bool) {
+        self.placed.push(Placed { file, offset, len });
+        self.placed_total += len;
+        if is_data {
+            self.unplaced_bytes -= len;
+            for on in self.received_on.values_mut() {
+                if on.unplaced.remove(&(file, offset)) {
+                    break;
+                }
+            }
+            self.tell_downs();
+        }
+    }
+
+    /// A further connection of the session is gone; its last word goes out once what it brought is placed.
+    pub fn on_carrier_down(&mut self, carrier: Carrier) {
+        assert!(carrier != super::CONTROL, "a session does not outlive its control connection");
+        if self.down.insert(carrier) {
+            self.untold.insert(carrier);
+            self.tell_downs();
+        }
+    }
+
+    /// protocol.md [STREAM-3]: after the FEEDBACK that tells of its last chunk.
+    fn tell_downs(&mut self) {
+        let on = &self.received_on;
+        let is_placed = |carrier: &Carrier| on.get(carrier).is_none_or(|on| on.unplaced.is_empty());
+        let told: Vec<_> = self.untold.extract_if(.., is_placed).collect();
+        for stream in told {
+            self.flush_placed();
+            let received = self.received_on.remove(&stream).map_or(0, |on| on.received);
+            self.control.push_back(Frame::Message(Message::StreamEnd(StreamEnd { stream, received })));
+        }
+    }
+
+    fn flush_placed(&mut self) {
+        let granted = self.received_bytes - self.unplaced_bytes + self.window;
+        self.credit = self.credit.max(granted);
+        let placed = std::mem::take(&mut self.placed);
+        let mut chunks = placed.chunks(limits::RECORDS_PER_FRAME).peekable();
+        loop {
+            let part = chunks.next().unwrap_or_default().to_vec();
+            self.control.push_back(Frame::Feedback { credit: self.credit, placed: part });
+            if chunks.peek().is_none() {
+                return;
+            }
+        }
+    }
+
+    /// The next frame for the control connection.
+    pub fn poll_frame(&mut self) -> Option<Frame> {
+        if let Some(frame) = self.control.pop_front() {
+            return Some(frame);
+        }
+        let granted = self.received_bytes - self.unplaced_bytes + self.window;
+        // Credit alone goes out in steps, so that it does not cost a frame per byte.
+        if !self.placed.is_empty() || granted >= self.credit + self.window / 4 {
+            self.flush_placed();
+            return self.control.pop_front();
+        }
+        if !self.wants.is_empty() {
+            let wants = drain_front(&mut self.wants, |_| 12);
+            return Some(Frame::Message(Message::Wants(Wants { wants })));
+        }
+        if !self.outcomes.is_empty() {
+            let outcomes = drain_front(&mut self.outcomes, |(_, outcome)| match outcome {
+                Outcome::Failed { text, .. } => 32 + text.len(),
+                _ => 12,
+            });
+            return Some(Frame::Message(Message::Outcomes(Outcomes { outcomes })));
+        }
+        if self.finish.is_some() && !self.receipt_sent {
+            self.receipt_sent = true;
+            let receipt = Receipt { done: self.done, failed: self.failed, ..Receipt::default() };
+            return Some(Frame::Message(Message::Receipt(receipt)));
+        }
+        None
+    }
+
+    /// Every announced entry has its outcome.
+    pub fn is_settled(&self) -> bool {
+        self.open.is_empty()
+    }
+
+    /// What the sender measured, once it has finished.
+    pub fn finish(&self) -> Option<Finish> {
+        self.finish
+    }
+
+    /// Whether the last word was handed to the control connection.
+    pub fn is_receipt_sent(&self) -> bool {
+        self.receipt_sent
+    }
+
+    /// The end of the listing, once it is known.
+    pub fn listed(&self) -> Option<Listed> {
+        self.listed
+    }
+
+    /// Entries announced and bytes of files announced so far.
+    pub fn listing_state(&self) -> (u64, u64) {
+        (self.announced, self.bytes_listed)
+    }
+
+    /// Content placed, bytes, holes included.
+    pub fn placed_bytes(&self) -> u64 {
+        self.placed_total
+    }
+
+    /// Content received, bytes.
+    pub fn received_bytes(&self) -> u64 {
+        self.received_bytes
+    }
+
+    /// Connections that brought content.
+    pub fn carriers_used(&self) -> usize {
+        self.carriers_used.len()
+    }
+
+    /// Content received and not yet placed, bytes.
+    pub fn unplaced_bytes(&self) -> u64 {
+        self.unplaced_bytes
+    }
+
+    /// Whether the target has something to do.
+    pub fn has_jobs(&self) -> bool {
+        !self.jobs.is_empty()
+    }
+}
+
+/// Takes records from the front, as many as fit one frame.
+fn drain_front<T>(records: &mut Vec<T>, size: impl Fn(&T) -> usize) -> Vec<T> {
+    let mut bytes = 0;
+    let mut count = 0;
+    for record in records.iter().take(limits::RECORDS_PER_FRAME) {
+        bytes += size(record);
+        if count > 0 && bytes > limits::CONTROL_MAX_BYTES / 2 {
+            break;
+        }
+        count += 1;
+    }
+    records.drain(..count).collect()
+}

@@ -1,0 +1,514 @@
+//! Decides what a sender reads and sends next.
+//!
+//! Entries are announced as they are listed; files become read jobs when the receiver wants them; what was read
+//! waits in one queue that all carriers drain, within the receiver's credit. What is in flight on a carrier is
+//! remembered until the receiver has placed it, with its CRC, so that it can be read and sent again.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use super::{CONTROL, Carrier, Violation};
+use crate::{
+    limits,
+    wire::{
+        frame::{FileEnd, Frame, Placed},
+        message::{Code, Entries, Entry, FileFailed, Finish, Kind, Listed, Message, Outcome, Stats, StreamEnd, Want},
+    },
+};
+
+/// What the reading side has to do, in this order.
+#[derive(Debug)]
+pub enum ReadJob<S> {
+    /// Read the file from start to end and hand over its pieces, the last one a [`Piece::End`].
+    Content {
+        /// Entry number.
+        file: u64,
+        /// What was announced with it.
+        source: S,
+    },
+    /// Read the file and hand over a [`Piece::Digest`].
+    Digest {
+        /// Entry number.
+        file: u64,
+        /// What was announced with it.
+        source: S,
+    },
+    /// Read one range again; it must have the CRC of its first reading.
+    Again {
+        /// Entry number.
+        file: u64,
+        /// What was announced with it.
+        source: S,
+        /// First byte.
+        offset: u64,
+        /// Bytes.
+        len: usize,
+        /// CRC-32C of the first reading.
+        crc: u32,
+    },
+}
+
+/// What the reading side hands over.
+#[derive(Debug)]
+pub enum Piece {
+    /// Content. `keep`: the source cannot be read twice, so the bytes stay here until they are placed.
+    Data {
+        /// Entry number.
+        file: u64,
+        /// Where the bytes belong.
+        offset: u64,
+        /// The bytes.
+        bytes: Vec<u8>,
+        /// CRC-32C of the bytes.
+        crc: u32,
+        /// Whether to keep a copy.
+        keep: bool,
+    },
+    /// A range of zeros that was never written.
+    Hole(Placed),
+    /// The file's end.
+    End(FileEnd),
+    /// The digest that was asked for.
+    Digest(FileEnd),
+    /// The file cannot be completed.
+    Failed {
+        /// Entry number.
+        file: u64,
+        /// Why.
+        code: Code,
+        /// Why, in words.
+        text: String,
+    },
+}
+
+/// How a session ended at the sender.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SenderEnd {
+    /// The receiver's last word.
+    pub receipt: crate::wire::message::Receipt,
+}
+
+/// The sending side of a session. `S` is what the reading side needs to find a file again.
+#[derive(Debug)]
+pub struct Sender<S> {
+    /// Send content without waiting for WANT.
+    eager: bool,
+    /// Content that the receiver is known not to want: nothing is read (a listing).
+    listing_only: bool,
+    announced: u64,
+    bytes_listed: u64,
+    listed: Option<Listed>,
+    /// Announced entries without an outcome.
+    open: BTreeMap<u64, Open<S>>,
+    jobs: VecDeque<ReadJob<S>>,
+    control: VecDeque<Frame>,
+    chunks: VecDeque<Chunk>,
+    queued_bytes: usize,
+    /// Sent and not yet placed, by file and offset.
+    in_flight: BTreeMap<(u64, u64), Sent>,
+    kept_bytes: u64,
+    /// Bytes of DATA content sent in this session, less what a dead carrier lost.
+    sent_bytes: u64,
+    /// By carrier: bytes of DATA content sent on it.
+    sent_on: BTreeMap<Carrier, u64>,
+    /// Carriers that are gone.
+    down: BTreeSet<Carrier>,
+    credit: u64,
+    /// Content that the receiver has placed, bytes, holes included.
+    placed_bytes: u64,
+    finish: FinishState,
+    /// Outcomes, in the order in which they came, for who reports them.
+    outcomes: VecDeque<(u64, Entry, Outcome)>,
+}
+
+#[derive(Debug)]
+struct Open<S> {
+    entry: Entry,
+    source: S,
+    state: State,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Announced,
+    Digesting,
+    Sending,
+    Ended,
+}
+
+#[derive(Debug)]
+struct Chunk {
+    file: u64,
+    offset: u64,
+    bytes: Vec<u8>,
+    crc: u32,
+    keep: bool,
+}
+
+#[derive(Debug)]
+struct Sent {
+    carrier: Carrier,
+    len: u64,
+    crc: u32,
+    kept: Option<Vec<u8>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum FinishState {
+    Open,
+    Sent,
+    Received(SenderEnd),
+}
+
+impl<S: Clone> Sender<S> {
+    /// A sender that waits for WANT before it sends a file, or does not (`eager`).
+    pub fn new(eager: bool) -> Self {
+        Self {
+            eager,
+            listing_only: false,
+            announced: 0,
+            bytes_listed: 0,
+            listed: None,
+            open: BTreeMap::new(),
+            jobs: VecDeque::new(),
+            control: VecDeque::new(),
+            chunks: VecDeque::new(),
+            queued_bytes: 0,
+            in_flight: BTreeMap::new(),
+            kept_bytes: 0,
+            sent_bytes: 0,
+            sent_on: BTreeMap::new(),
+            down: BTreeSet::new(),
+            credit: 0,
+            placed_bytes: 0,
+            finish: FinishState::Open,
+            outcomes: VecDeque::new(),
+        }
+    }
+
+    /// A sender of entries only: they need no outcome.
+    pub fn listing() -> Self {
+        Self { listing_only: true, ..Self::new(false) }
+    }
+
+    /// Announces the next entries, numbered on from the last. At most [`Self::room_for_entries`].
+    pub fn announce(&mut self, batch: Vec<(Entry, S)>) {
+        assert!(self.listed.is_none(), "nothing is announced after the end of the listing");
+        assert!(batch.len() <= self.room_for_entries());
+        if batch.is_empty() {
+            return;
+        }
+        let first = self.announced;
+        let entries = batch.iter().map(|(entry, _)| entry.clone()).collect();
+        self.control.push_back(Frame::Message(Message::Entries(Entries { first, entries })));
+        for (entry, source) in batch {
+            let file = self.announced;
+            self.announced += 1;
+            if let Kind::File { size, .. } = entry.kind {
+                self.bytes_listed = self.bytes_listed.saturating_add(size);
+            }
+            if self.listing_only {
+                continue;
+            }
+            let mut state = State::Announced;
+            if self.eager && matches!(entry.kind, Kind::File { .. } | Kind::Stream) {
+                state = State::Sending;
+                self.jobs.push_back(ReadJob::Content { file, source: source.clone() });
+            }
+            self.open.insert(file, Open { entry, source, state });
+        }
+    }
+
+    /// How many entries may be announced now. 0 asks the lister to wait.
+    pub fn room_for_entries(&self) -> usize {
+        let backlog = self.control.len() * limits::ENTRIES_PER_BATCH;
+        limits::OPEN_ENTRIES_MAX.saturating_sub(self.open.len() + backlog).min(limits::ENTRIES_PER_BATCH)
+    }
+
+    /// The listing is complete.
+    pub fn on_listed(&mut self, listed: Listed) {
+        assert_eq!(listed.entries, self.announced);
+        self.listed = Some(listed);
+        self.control.push_back(Frame::Message(Message::Listed(listed)));
+    }
+
+    /// What to read next.
+    pub fn poll_job(&mut self) -> Option<ReadJob<S>> {
+        while let Some(job) = self.jobs.pop_front() {
+            let (ReadJob::Content { file, .. } | ReadJob::Digest { file, .. } | ReadJob::Again { file, .. }) = &job;
+            if self.open.contains_key(file) {
+                return Some(job);
+            }
+        }
+        None
+    }
+
+    /// Whether the reader may hand over another chunk. `false` asks it to wait.
+    pub fn has_room(&self) -> bool {
+        self.queued_bytes + limits::CHUNK_MIN_BYTES <= limits::SEND_QUEUE_BYTES
+            && self.kept_bytes < limits::STDIN_KEEP_BYTES
+    }
+
+    /// Whether content of this file is still of use: it has no outcome yet.
+    pub fn is_open(&self, file: u64) -> bool {
+        self.open.contains_key(&file)
+    }
+
+    /// Takes what the reader has read. Pieces of a file that has an outcome are dropped.
+    pub fn on_piece(&mut self, piece: Piece) {
+        match piece {
+            Piece::Data { file, offset, bytes, crc, keep } => {
+                if self.open.contains_key(&file) {
+                    self.queued_bytes += bytes.len();
+                    self.chunks.push_back(Chunk { file, offset, bytes, crc, keep });
+                }
+            }
+            Piece::Hole(range) => {
+                if self.open.contains_key(&range.file) {
+                    let sent = Sent { carrier: CONTROL, len: range.len, crc: 0, kept: None };
+                    self.in_flight.insert((range.file, range.offset), sent);
+                    self.control.push_back(Frame::Hole(range));
+                }
+            }
+            Piece::End(end) => {
+                if let Some(open) = self.open.get_mut(&end.file) {
+                    open.state = State::Ended;
+                    self.control.push_back(Frame::FileEnd(end));
+                }
+            }
+            Piece::Digest(end) => {
+                if let Some(open) = self.open.get_mut(&end.file) {
+                    open.state = State::Announced;
+                    self.control.push_back(Frame::FileDigest(end));
+                }
+            }
+            Piece::Failed { file, code, text } => {
+                if let Some(open) = self.open.get_mut(&file) {
+                    open.state = State::Ended;
+                    let text = crate::wire::message::short_text(text);
+                    self.control.push_back(Frame::Message(Message::FileFailed(FileFailed { file, code, text })));
+                }
+            }
+        }
+    }
+
+    /// The next frame for this carrier, within the receiver's credit. Messages go first, and only on the control
+    /// connection.
+    pub fn poll_frame(&mut self, carrier: Carrier) -> Option<Frame> {
+        if carrier == CONTROL {
+            if let Some(frame) = self.control.pop_front() {
+                return Some(frame);
+            }
+            if self.finish == FinishState::Open && self.is_finished() && !self.listing_only {
+                self.finish = FinishState::Sent;
+                return Some(Frame::Message(Message::Finish(Finish { stats: Stats::default() })));
+            }
+        }
+        if self.down.contains(&carrier) {
+            return None;
+        }
+        loop {
+            let chunk = self.chunks.front()?;
+            // protocol.md [CREDIT-1]
+            if self.sent_bytes + chunk.bytes.len() as u64 > self.credit && self.open.contains_key(&chunk.file) {
+                return None;
+            }
+            let chunk = self.chunks.pop_front().expect("it has a front");
+            self.queued_bytes -= chunk.bytes.len();
+            if !self.open.contains_key(&chunk.file) {
+                continue;
+            }
+            let len = chunk.bytes.len() as u64;
+            self.sent_bytes += len;
+            *self.sent_on.entry(carrier).or_default() += len;
+            let kept = chunk.keep.then(|| chunk.bytes.clone());
+            self.kept_bytes += if chunk.keep { len } else { 0 };
+            let sent = Sent { carrier, len, crc: chunk.crc, kept };
+            self.in_flight.insert((chunk.file, chunk.offset), sent);
+            return Some(Frame::Data { file: chunk.file, offset: chunk.offset, bytes: chunk.bytes });
+        }
+    }
+
+    /// Handles a frame of the receiver, which comes on the control connection.
+    pub fn handle_frame(&mut self, frame: Frame) -> Result<(), Violation> {
+        match frame {
+            Frame::Feedback { credit, placed } => self.on_feedback(credit, &placed),
+            Frame::Message(Message::Wants(wants)) => {
+                wants.wants.into_iter().try_for_each(|(file, want)| self.on_want(file, want))
+            }
+            Frame::Message(Message::Outcomes(outcomes)) => {
+                outcomes.outcomes.into_iter().try_for_each(|(file, outcome)| self.on_outcome(file, outcome))
+            }
+            Frame::Message(Message::Receipt(receipt)) => {
+                // protocol.md [END-2]
+                if self.finish != FinishState::Sent {
+                    return Err(Violation::new("it sent a receipt before everything was sent"));
+                }
+                self.finish = FinishState::Received(SenderEnd { receipt });
+                Ok(())
+            }
+            Frame::Message(Message::StreamEnd(end)) => self.on_stream_end(end),
+            other => Err(Violation::new(format!("a receiver may not send {:?}", other.frame_type()))),
+        }
+    }
+
+    /// Tells the receiver that a connection is gone; it answers with what it got of it.
+    pub fn on_carrier_down(&mut self, carrier: Carrier) {
+        assert!(carrier != CONTROL, "a session does not outlive its control connection");
+        if !self.down.insert(carrier) {
+            return;
+        }
+        let end = StreamEnd { stream: carrier, received: 0 };
+        self.control.push_back(Frame::Message(Message::StreamEnd(end)));
+    }
+
+    /// Everything announced has its outcome, and nothing more will be announced.
+    pub fn is_finished(&self) -> bool {
+        self.listed.is_some() && self.open.is_empty() && self.control.is_empty()
+    }
+
+    /// How the session ended, once the receiver's last word is there.
+    pub fn end(&self) -> Option<SenderEnd> {
+        match self.finish {
+            FinishState::Received(end) => Some(end),
+            FinishState::Open | FinishState::Sent => None,
+        }
+    }
+
+    /// Whether everything is sent and only the receiver's last word is missing.
+    pub fn awaits_receipt(&self) -> bool {
+        self.finish == FinishState::Sent
+    }
+
+    /// The next outcome that the receiver told.
+    pub fn poll_outcome(&mut self) -> Option<(u64, Entry, Outcome)> {
+        self.outcomes.pop_front()
+    }
+
+    /// Whether data waits only for the receiver's credit.
+    pub fn is_blocked_by_credit(&self) -> bool {
+        self.chunks.front().is_some_and(|chunk| self.sent_bytes + chunk.bytes.len() as u64 > self.credit)
+    }
+
+    /// Whether messages wait for the control connection.
+    pub fn has_messages(&self) -> bool {
+        !self.control.is_empty()
+    }
+
+    /// Whether this only lists.
+    pub fn is_listing(&self) -> bool {
+        self.listing_only
+    }
+
+    /// Whether content waits for a carrier.
+    pub fn has_chunks(&self) -> bool {
+        !self.chunks.is_empty()
+    }
+
+    /// Content that the receiver has placed, bytes, holes included.
+    pub fn placed_bytes(&self) -> u64 {
+        self.placed_bytes
+    }
+
+    /// Content sent, bytes.
+    pub fn sent_bytes(&self) -> u64 {
+        self.sent_bytes
+    }
+
+    /// Connections that carried content.
+    pub fn carriers_used(&self) -> usize {
+        self.sent_on.len()
+    }
+
+    /// Entries and bytes of files announced so far, and the end of the listing once it is known.
+    pub fn listing_state(&self) -> (u64, u64, Option<Listed>) {
+        (self.announced, self.bytes_listed, self.listed)
+    }
+
+    fn on_feedback(&mut self, credit: u64, placed: &[Placed]) -> Result<(), Violation> {
+        // protocol.md [CREDIT-2]
+        if credit < self.credit {
+            return Err(Violation::new("it took credit back"));
+        }
+        self.credit = credit;
+        for range in placed {
+            let sent = self.in_flight.remove(&(range.file, range.offset));
+            let Some(sent) = sent.filter(|sent| sent.len == range.len) else {
+                // protocol.md [DATA-4]
+                return Err(Violation::new("it placed a range that was not sent"));
+            };
+            self.kept_bytes -= sent.kept.map_or(0, |bytes| bytes.len() as u64);
+            self.placed_bytes += range.len;
+        }
+        Ok(())
+    }
+
+    fn on_want(&mut self, file: u64, want: Want) -> Result<(), Violation> {
+        // protocol.md [WANT-1]: once for an entry that has content, and once more after a digest.
+        let Some(open) = self.open.get_mut(&file) else {
+            return Err(Violation::new("it wants an entry that has an outcome or was never announced"));
+        };
+        let has_content = matches!(open.entry.kind, Kind::File { .. } | Kind::Stream);
+        if open.state != State::Announced || !has_content {
+            return Err(Violation::new("it wants an entry twice, or one without content"));
+        }
+        let source = open.source.clone();
+        let job = match want {
+            Want::Content => {
+                open.state = State::Sending;
+                ReadJob::Content { file, source }
+            }
+            Want::Digest => {
+                if matches!(open.entry.kind, Kind::Stream) {
+                    return Err(Violation::new("it wants the digest of a stream before its content"));
+                }
+                open.state = State::Digesting;
+                ReadJob::Digest { file, source }
+            }
+        };
+        self.jobs.push_back(job);
+        Ok(())
+    }
+
+    fn on_outcome(&mut self, file: u64, outcome: Outcome) -> Result<(), Violation> {
+        // protocol.md [OUTCOME-1]
+        let Some(open) = self.open.remove(&file) else {
+            return Err(Violation::new("it told the outcome of an entry twice, or of one never announced"));
+        };
+        let has_content = matches!(open.entry.kind, Kind::File { .. } | Kind::Stream);
+        // protocol.md [OUTCOME-2]
+        if has_content && outcome == Outcome::Done && open.state != State::Ended {
+            return Err(Violation::new("it reports a file as done that was not sent to its end"));
+        }
+        self.outcomes.push_back((file, open.entry, outcome));
+        Ok(())
+    }
+
+    /// protocol.md [STREAM-3]: what the receiver did not get returns to the queue, and its credit to the sender.
+    fn on_stream_end(&mut self, end: StreamEnd) -> Result<(), Violation> {
+        self.down.insert(end.stream);
+        let sent = self.sent_on.get_mut(&end.stream).map_or(0, std::mem::take);
+        let Some(lost) = sent.checked_sub(end.received) else {
+            return Err(Violation::new("it received more on a connection than was sent"));
+        };
+        self.sent_bytes -= lost;
+        let gone: Vec<_> = self.in_flight.extract_if(.., |_, sent| sent.carrier == end.stream).collect();
+        for ((file, offset), sent) in gone {
+            let Some(open) = self.open.get(&file) else { continue };
+            match sent.kept {
+                Some(bytes) => {
+                    self.kept_bytes -= sent.len;
+                    self.queued_bytes += bytes.len();
+                    self.chunks.push_front(Chunk { file, offset, bytes, crc: sent.crc, keep: true });
+                }
+                None => self.jobs.push_front(ReadJob::Again {
+                    file,
+                    source: open.source.clone(),
+                    offset,
+                    len: usize::try_from(sent.len).expect("a chunk that was in memory"),
+                    crc: sent.crc,
+                }),
+            }
+        }
+        Ok(())
+    }
+}
