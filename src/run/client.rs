@@ -119,8 +119,9 @@ impl Client {
             Wish::Pull { .. } => Role::Receiver(Receiver::new(limits::CREDIT_MAX_BYTES)),
             Wish::List { .. } => Role::Lister(super::session::Listing::default()),
         };
-        let session = Session::new(role, options.rate_bps, &peer.name());
-        let running = Running { session, results: Arc::default() };
+        let results = Arc::<Results>::default();
+        let session = Session::new(role, options.rate_bps, &peer.name(), results.clone());
+        let running = Running { session, results };
         Self { peer, options, wish, running, command }
     }
 

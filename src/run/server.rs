@@ -31,6 +31,7 @@ use super::{
     pump::{self, Wire},
     receiving,
     report::{Facts, Report},
+    results::Results,
     sending::{self, Reading, Source},
     session::{Role, Session},
 };
@@ -487,11 +488,12 @@ impl Server {
             (_, Service::Receive { .. }) => return Err(refused("this one waits for a push: use `haul send`")),
             (_, _) => return Err(refused("this server only takes files, it gives none")),
         };
-        let session = Session::new(role, config.rate_bps, from);
+        let results = Arc::<Results>::default();
+        let session = Session::new(role, config.rate_bps, from, results.clone());
         if !config.syncs {
             session.set_unsynced();
         }
-        Ok((Running { session, results: Arc::default() }, work))
+        Ok((Running { session, results }, work))
     }
 
     fn target(&self, root: &std::path::Path, below: &[u8], open: &Open) -> Result<Target, RunError> {

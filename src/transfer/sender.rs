@@ -272,6 +272,10 @@ impl<S: Clone> Sender<S> {
             Piece::End(end) => {
                 if let Some(open) = self.open.get_mut(&end.file) {
                     open.state = State::Ended;
+                    // Of a stream, the size is known only here.
+                    if open.entry.kind == Kind::Stream {
+                        open.entry.kind = Kind::File { size: end.size, sparse: false, linked: false };
+                    }
                     self.control.push_back(Frame::FileEnd(end));
                 }
             }
