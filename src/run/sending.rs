@@ -50,24 +50,39 @@ pub struct Reading {
 /// Starts the lister and the reader.
 pub fn start(session: &Arc<Session>, results: &Arc<Results>, source: Source, reading: Reading) -> Result<(), RunError> {
     let (s, r) = (session.clone(), results.clone());
-    spawn("lister", move || match source {
+    spawn(session, "lister", move || match source {
         Source::Walk(walk) => list(&s, &r, *walk),
         Source::Stdin(name) => announce_stdin(&s, name),
     })?;
     let (s, r) = (session.clone(), results.clone());
-    spawn("reader", move || Reader::new(s, r, reading).run())
+    spawn(session, "reader", move || Reader::new(s, r, reading).run())
 }
 
 /// Starts only the lister, for a peer that asked what there is.
 pub fn start_listing(session: &Arc<Session>, results: &Arc<Results>, walk: Walk) -> Result<(), RunError> {
     let (s, r) = (session.clone(), results.clone());
-    spawn("lister", move || list(&s, &r, walk))
+    spawn(session, "lister", move || list(&s, &r, walk))
 }
 
-/// A named thread.
-pub(super) fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<(), RunError> {
+/// A named thread that works for `session`. Should it panic, the session ends and does not wait for it.
+pub(super) fn spawn(session: &Arc<Session>, name: &str, body: impl FnOnce() + Send + 'static) -> Result<(), RunError> {
+    let guard = Guard(session.clone());
     let failed = |error| RunError::new(Cause::Unexpected, format!("cannot start a thread: {error}"));
+    let body = move || {
+        let _guard = guard;
+        body();
+    };
     thread::Builder::new().name(name.to_owned()).spawn(body).map(drop).map_err(failed)
+}
+
+struct Guard(Arc<Session>);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.fail(RunError::new(Cause::Unexpected, "a fault in haul itself; please report it"));
+        }
+    }
 }
 
 fn sender(role: &mut Role) -> &mut Sender<Origin> {
