@@ -207,26 +207,32 @@ impl Reader {
             Ok(open) => open,
             Err(error) => return self.failed(file, &found.entry.name, &error),
         };
-        self.pieces(file, &found.entry.name, false, |buffer| open.next(buffer));
+        let is_large = open.size() >= self.session.chunk_bytes() as u64;
+        self.pieces(file, &found.entry.name, is_large, false, |buffer| open.next(buffer));
     }
 
     fn stream(&mut self, file: u64) {
         let (digest, chunk_bytes) = (self.reading.digest, self.session.chunk_bytes());
         match StreamSource::stdin(digest, chunk_bytes) {
-            Ok(mut stream) => self.pieces(file, b"standard input", true, |buffer| stream.next(buffer)),
+            Ok(mut stream) => self.pieces(file, b"standard input", true, true, |buffer| stream.next(buffer)),
             Err(error) => self.failed(file, b"standard input", &SourceError::Io(error)),
         }
     }
 
+    /// Reads a source to its end. Large ones reuse chunk buffers; a small one in a large buffer would waste it.
     fn pieces(
         &mut self,
         file: u64,
         name: &[u8],
+        is_large: bool,
         keep: bool,
         mut next: impl FnMut(&mut Vec<u8>) -> Result<source::Piece, SourceError>,
     ) {
         let mut buffer = Vec::new();
         loop {
+            if is_large && buffer.capacity() == 0 {
+                buffer = self.session.take_spare();
+            }
             let span = Span::begin();
             let piece = next(&mut buffer);
             self.session.meter.add(Wait::Source, span.blocked());
