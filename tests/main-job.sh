@@ -111,15 +111,15 @@ prove() {
     (cd "$sent" && "$haul" --quiet hash .) | (cd "$received" && sha256sum --check --strict --quiet) ||
         fail "$received: sha256sum finds a difference"
     diff --recursive --no-dereference "$sent" "$received" || fail "$received: diff finds a difference"
-    cmp <(facts "$sent") <(facts "$received") || fail "$received: kinds, modes, times or link targets differ"
+    diff <(facts "$sent") <(facts "$received") || fail "$received: kinds, modes, times or link targets differ"
     echo "verified: $(find "$received" -type f -printf . | wc -c) files agree by sha256sum and diff," \
-        "$(facts "$received" | tr -cd '\0' | wc -c) entries in mode, time and target"
+        "$(facts "$received" | wc -l) entries in mode, time and target"
 }
 
-# One record for each entry below a tree and for itself: kind, mode, modification time, link target, name. A link's own
+# One line for each entry below a tree and for itself: kind, mode, modification time, link target, name. A link's own
 # mode means nothing.
 facts() {
-    find "$1" \( -type l -printf '%y - %T@ %l %P\0' \) -o -printf '%y %m %T@ %l %P\0' | sort -z
+    find "$1" \( -type l -printf '%y - %T@ %l %P\0' \) -o -printf '%y %m %T@ %l %P\0' | tr '\0\n' '\n?' | sort
 }
 
 say() {
