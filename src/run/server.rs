@@ -457,7 +457,7 @@ impl Server {
     /// What the client asks for, if it may have it.
     fn prepare(&self, open: &Open, opened: &Opened, from: &str) -> Result<(Running, Work), RunError> {
         if open.digest == DigestKind::Blake3 && opened.features & FEATURE_BLAKE3 == 0 {
-            return Err(RunError::new(Cause::Peer, "asks for BLAKE3 without having it"));
+            return Err(RunError::new(Cause::Incompatible, "asks for BLAKE3 without having it"));
         }
         let refused = |text: &str| RunError::new(Cause::NotAllowed, text);
         let config = &self.config;
