@@ -326,7 +326,7 @@ pub fn summary(report: &Report) -> String {
     match &report.digest {
         Some(digest) => line += &format!(", {} {digest}", report.digest_algorithm),
         None if report.files > 0 && report.planned == 0 => {
-            line += &format!(", each proven by {}", report.digest_algorithm)
+            line += &format!(", each proven by {}", report.digest_algorithm);
         }
         None => {}
     }
