@@ -7,12 +7,7 @@ use std::{
 
 use tokio::{net::TcpStream, sync::Notify, time::sleep_until};
 
-use super::{
-    clock,
-    error::RunError,
-    meter::Wait,
-    session::Session,
-};
+use super::{clock, error::RunError, meter::Wait, session::Session};
 use crate::{
     stream::{Link, LinkError},
     transfer::{CONTROL, Carrier},
@@ -158,7 +153,12 @@ pub async fn run(mut wire: Wire, carrier: Carrier, session: &Session) {
 }
 
 /// Returns when the session is over or the peer has closed its end.
-async fn drive(wire: &mut Wire, carrier: Carrier, session: &Session, notify: &Notify) -> Result<(), WireError> {
+async fn drive(
+    wire: &mut Wire,
+    carrier: Carrier,
+    session: &Session,
+    notify: &Notify,
+) -> Result<(), WireError> {
     let mut blocked_since = None;
     loop {
         let wants_input = session.wants_input();
@@ -169,9 +169,7 @@ async fn drive(wire: &mut Wire, carrier: Carrier, session: &Session, notify: &No
         if session.is_over() || !is_open {
             return Ok(());
         }
-        if let Some(buffer) = session.take_spare() {
-            wire.link.recycle(buffer);
-        }
+        session.exchange_spare(&mut wire.link);
         let pace = fill(wire, carrier, session);
         let had_output = wire.link.wants_write();
         let is_flushed = wire.write_some()?;

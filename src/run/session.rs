@@ -24,7 +24,7 @@ use super::{
 use crate::{
     file::walk::Found,
     limits,
-    stream::Pacer,
+    stream::{Link, Pacer},
     transfer::{CONTROL, Carrier, Receiver, Sender, Violation},
     wire::{
         frame::Frame,
@@ -199,7 +199,9 @@ impl Session {
         drop(state);
         match result {
             Ok(None) => self.wake_workers(),
-            Ok(Some(end)) => self.finish(end.map_err(|(code, text)| RunError::said_by(&self.peer(), code, &text))),
+            Ok(Some(end)) => {
+                self.finish(end.map_err(|(code, text)| RunError::said_by(&self.peer(), code, &text)));
+            }
             Err(violation) => self.fail(RunError::violation(&self.peer(), &violation)),
         }
         self.wake_control();
@@ -216,7 +218,8 @@ impl Session {
             && sender.has_chunks()
         {
             let wait = pacer.lock().unwrap_or_else(PoisonError::into_inner).wait(now);
-            if !wait.is_zero() && !(carrier == CONTROL && sender.has_messages()) {
+            let has_message = carrier == CONTROL && sender.has_messages();
+            if !wait.is_zero() && !has_message {
                 return Err(wait);
             }
         }
@@ -274,9 +277,23 @@ impl Session {
         self.look(|role| !matches!(role, Role::Lister(listing) if listing.entries.len() > LISTING_BACKLOG))
     }
 
-    /// An emptied chunk buffer, if there is one.
-    pub fn take_spare(&self) -> Option<Vec<u8>> {
-        self.lock().spare.pop()
+    /// Moves emptied chunk buffers between a connection and the file side, to where they are filled next.
+    pub fn exchange_spare(&self, link: &mut Link) {
+        let mut state = self.lock();
+        match state.role {
+            Role::Sender(_) => {
+                let sent = std::iter::from_fn(|| link.take_spare());
+                state.spare.extend(sent);
+                state.spare.truncate(SPARE_MAX);
+            }
+            Role::Receiver(_) => state.spare.drain(..).for_each(|buffer| link.recycle(buffer)),
+            Role::Lister(_) => {}
+        }
+    }
+
+    /// An emptied chunk buffer, or a new one.
+    pub fn take_spare(&self) -> Vec<u8> {
+        self.lock().spare.pop().unwrap_or_default()
     }
 
     // --- For the threads of the file side ---
@@ -341,8 +358,10 @@ impl Session {
     pub fn fail(&self, error: RunError) {
         let mut state = self.lock();
         if state.end.is_none() {
-            state.close =
-                Some(Close { code: error.cause.code(), text: crate::wire::message::short_text(error.text.clone()) });
+            state.close = Some(Close {
+                code: error.cause.code(),
+                text: crate::wire::message::short_text(error.text.clone()),
+            });
         }
         drop(state);
         self.finish(Err(error));
@@ -435,7 +454,9 @@ impl State {
                     Ok(SessionEnd { receipt: end.receipt, sender: self.sender_stats, is_confirmed: true })
                 }))
             }
-            Role::Sender(_) => Err(Violation::new("only the control connection carries what a receiver says")),
+            Role::Sender(_) => {
+                Err(Violation::new("only the control connection carries what a receiver says"))
+            }
             Role::Receiver(receiver) => {
                 if let Frame::Message(Message::Finish(finish)) = &frame {
                     self.sender_stats = finish.stats;

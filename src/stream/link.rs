@@ -138,7 +138,9 @@ impl Link {
     pub fn queue(&mut self, now: Duration, frame: Frame) {
         self.last_sent = now;
         let (head, body) = match frame {
-            Frame::Data { file, offset, bytes } => (frame::data_header(file, offset, bytes.len()).to_vec(), bytes),
+            Frame::Data { file, offset, bytes } => {
+                (frame::data_header(file, offset, bytes.len()).to_vec(), bytes)
+            }
             frame => (frame.encode(), Vec::new()),
         };
         let checksum = self.has_checksums.then(|| {
@@ -156,6 +158,11 @@ impl Link {
     /// Gives a buffer back for later DATA frames.
     pub fn recycle(&mut self, buffer: Vec<u8>) {
         self.frames.recycle(buffer);
+    }
+
+    /// A large buffer whose frame was sent, emptied for reuse.
+    pub fn take_spare(&mut self) -> Option<Vec<u8>> {
+        self.channel.take_spare()
     }
 
     /// Ends our half of the TLS channel behind everything queued.
