@@ -1,4 +1,5 @@
 //! haul moves files between machines over TCP and proves every byte.
+pub mod cli;
 pub mod file;
 pub mod integrity;
 pub mod limits;

@@ -4,6 +4,8 @@ use std::process::ExitCode;
 
 use serde::{Serialize, Serializer};
 
+use crate::run::error::Cause;
+
 /// How a command ended. The numbers never change their meaning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
@@ -138,6 +140,25 @@ impl Failure {
     /// An error that ends the process with `exit`.
     pub fn new(exit: Exit, message: impl Into<String>) -> Self {
         Self { exit, message: message.into() }
+    }
+}
+
+/// The code for the end of a session (design: one `match`).
+pub fn of_cause(cause: Cause) -> Exit {
+    match cause {
+        Cause::Unexpected => Exit::Unexpected,
+        Cause::Usage => Exit::Usage,
+        Cause::Connection => Exit::CannotConnect,
+        Cause::NotAllowed => Exit::NotAllowed,
+        Cause::Integrity => Exit::Integrity,
+        Cause::SomeFailed => Exit::SomeFailed,
+        Cause::SourceChanged => Exit::SourceChanged,
+        Cause::NoSpace => Exit::NoSpace,
+        Cause::File => Exit::LocalFile,
+        Cause::Peer => Exit::Peer,
+        Cause::TimedOut => Exit::TimedOut,
+        Cause::NothingToDo => Exit::NothingToDo,
+        Cause::Interrupted => Exit::Interrupted,
     }
 }
 

@@ -9,7 +9,9 @@
 //! options    options that several commands share
 //! tree       the files below a directory, in byte order
 //! digests    digests of many files by several threads, in order
-//! hash  verify  completions  man      commands
+//! peer       addresses, tickets, known keys
+//! transfer   what all commands that move files have in common
+//! send  get  ls  serve (also recv, offer)  hash  verify  completions  man      commands
 //! ```
 //!
 //! A command is a file with `Args` (clap derive) and `run(args, &Output) -> anyhow::Result<Exit>`, a variant of
@@ -24,11 +26,17 @@ use clap::{ArgAction, CommandFactory as _, Parser, Subcommand};
 pub mod completions;
 pub mod digests;
 pub mod exit;
+pub mod get;
 pub mod hash;
+pub mod ls;
 pub mod man;
 pub mod options;
 pub mod output;
+pub mod peer;
 pub mod progress;
+pub mod send;
+pub mod serve;
+pub mod transfer;
 pub mod tree;
 pub mod units;
 pub mod verify;
@@ -75,6 +83,12 @@ pub struct Global {
     reason = "each variant wraps the arguments of the command of its name, documented there"
 )]
 pub enum Command {
+    Recv(serve::RecvArgs),
+    Offer(serve::OfferArgs),
+    Send(send::Args),
+    Get(get::Args),
+    Serve(serve::ServeArgs),
+    Ls(ls::Args),
     Hash(hash::Args),
     Verify(verify::Args),
     Completions(completions::Args),
@@ -84,6 +98,12 @@ pub enum Command {
 impl Command {
     fn run(self, out: &Output) -> anyhow::Result<Exit> {
         match self {
+            Self::Recv(args) => serve::recv(&args, out),
+            Self::Offer(args) => serve::offer(&args, out),
+            Self::Send(args) => send::run(&args, out),
+            Self::Get(args) => get::run(&args, out),
+            Self::Serve(args) => serve::serve(&args, out),
+            Self::Ls(args) => ls::run(&args, out),
             Self::Hash(args) => hash::run(&args, out),
             Self::Verify(args) => verify::run(&args, out),
             Self::Completions(args) => completions::run(&args, out),

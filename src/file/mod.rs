@@ -1,9 +1,14 @@
 //! The file side: what is on the disk becomes entries and chunks, and chunks become files.
 //!
 //! Sending: [`walk`] lists trees into entries, [`selection`] says which, [`source`] reads one found file into
-//! chunks. Every name passes through [`path`], every system call through [`disk`].
+//! chunks. Receiving: [`target`] decides what is needed and places it, [`part`] holds an unfinished file beside its
+//! name, [`publish`] syncs and renames. Every name passes through [`path`], every system call through [`disk`].
 pub mod disk;
+pub mod failure;
+pub mod part;
 pub mod path;
+pub mod publish;
 pub mod selection;
 pub mod source;
+pub mod target;
 pub mod walk;

@@ -95,8 +95,10 @@ pub enum Wish {
 pub struct Ended {
     /// The result.
     pub report: Report,
-    /// The server's key, when it was not known before.
+    /// The server's key, when there was a session.
     pub key: Option<KeyHash>,
+    /// The key that the server showed in the place of the pinned one.
+    pub wrong_key: Option<KeyHash>,
 }
 
 /// A command that is ready to run.
@@ -117,8 +119,9 @@ impl Client {
             Wish::Pull { .. } => Role::Receiver(Receiver::new(limits::CREDIT_MAX_BYTES)),
             Wish::List { .. } => Role::Lister(super::session::Listing::default()),
         };
-        let session = Session::new(role, options.rate_bps, &peer.name());
-        let running = Running { session, results: Arc::default() };
+        let results = Arc::<Results>::default();
+        let session = Session::new(role, options.rate_bps, &peer.name(), results.clone());
+        let running = Running { session, results };
         Self { peer, options, wish, running, command }
     }
 
@@ -132,11 +135,15 @@ impl Client {
         let Self { peer, options, wish, running, command } = self;
         let is_sender = matches!(wish, Wish::Push { .. });
         let start = clock::now();
+        let mut wrong_key = None;
         let (end, name, key) = match drive(&peer, &options, wish, &running, decide).await {
             Ok((end, opened)) => {
                 (end, format!("{} ({})", peer.name(), crate::file::path::escape(opened.peer_agent.as_bytes())), opened.peer_key)
             }
-            Err(error) => (Err(error), peer.name(), None),
+            Err(error) => {
+                wrong_key = error.wrong_key;
+                (Err(error), peer.name(), None)
+            }
         };
         let counts = running.results.counts();
         let report = Report::new(Facts {
@@ -151,7 +158,7 @@ impl Client {
             end,
             counts: &counts,
         });
-        Ended { report, key }
+        Ended { report, key, wrong_key }
     }
 }
 

@@ -4,14 +4,13 @@ use std::{fmt, io};
 
 use crate::{
     file::path::escape,
-    security::ChannelError,
+    security::{ChannelError, KeyHash},
     session::OpeningError,
     stream::LinkError,
-    transfer::Violation,
     wire::{hello::HelloError, message::Code},
 };
 
-/// Classes of failure, one for each exit code of the command line.
+/// Classes of failure; `cli::exit` maps each to an exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Cause {
@@ -44,25 +43,6 @@ pub enum Cause {
 }
 
 impl Cause {
-    /// The exit code (README, Exit codes).
-    pub fn exit_code(self) -> u8 {
-        match self {
-            Self::Unexpected => 1,
-            Self::Usage => 2,
-            Self::Connection => 3,
-            Self::NotAllowed => 4,
-            Self::Integrity => 5,
-            Self::SomeFailed => 6,
-            Self::SourceChanged => 7,
-            Self::NoSpace => 8,
-            Self::File => 9,
-            Self::Peer => 10,
-            Self::TimedOut => 12,
-            Self::NothingToDo => 13,
-            Self::Interrupted => 130,
-        }
-    }
-
     /// The class of a failure that travelled as a code.
     pub fn from_code(code: Code) -> Self {
         match code {
@@ -101,16 +81,18 @@ pub struct RunError {
     pub cause: Cause,
     /// What failed, on which file or peer, why, what to try. Safe to show.
     pub text: String,
+    /// The key that a server showed in the place of the pinned one.
+    pub wrong_key: Option<KeyHash>,
 }
 
 impl RunError {
     /// An error of this class.
     pub fn new(cause: Cause, text: impl Into<String>) -> Self {
-        Self { cause, text: text.into() }
+        Self { cause, text: text.into(), wrong_key: None }
     }
 
     /// A peer that broke the protocol.
-    pub fn violation(peer: &str, violation: &Violation) -> Self {
+    pub fn violation(peer: &str, violation: &impl fmt::Display) -> Self {
         Self::new(Cause::Peer, format!("{peer}: broke the protocol: {violation}"))
     }
 
@@ -129,7 +111,7 @@ impl RunError {
     /// A connection that failed after it had been made.
     pub fn link(peer: &str, error: &LinkError) -> Self {
         let (cause, what) = match error {
-            LinkError::Channel(ChannelError::WrongKey { .. }) => {
+            LinkError::Channel(ChannelError::WrongKey { .. } | ChannelError::UnprovenKey { .. }) => {
                 (Cause::NotAllowed, "has another key than expected: it is not the machine that it should be")
             }
             LinkError::Channel(ChannelError::NotTls) => {
@@ -146,6 +128,9 @@ impl RunError {
         };
         match error {
             LinkError::Hello(HelloError::NotHaul) => Self::new(cause, format!("{peer}: {what}")),
+            LinkError::Channel(ChannelError::WrongKey { found, .. }) => {
+                Self { wrong_key: Some(*found), ..Self::new(cause, format!("{peer}: {what}: {error}")) }
+            }
             _ => Self::new(cause, format!("{peer}: {what}: {error}")),
         }
     }

@@ -1,6 +1,6 @@
 //! The receiving side's thread: works off the jobs of the session at the target.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::{BTreeMap, BTreeSet}, sync::Arc, time::Duration};
 
 use super::{
     error::RunError,
@@ -23,7 +23,10 @@ const PUBLISH_WAIT: Duration = Duration::from_millis(50);
 /// Starts the thread that owns the target.
 pub fn start(session: &Arc<Session>, results: &Arc<Results>, target: Target) -> Result<(), RunError> {
     let (session, results) = (session.clone(), results.clone());
-    spawn("writer", move || Writer { session, results, target, open: BTreeMap::new() }.run())
+    spawn("writer", move || {
+        let (open, incoming) = (BTreeMap::new(), BTreeSet::new());
+        Writer { session, results, target, open, incoming, is_dirty: false }.run();
+    })
 }
 
 struct Writer {
@@ -32,6 +35,10 @@ struct Writer {
     target: Target,
     /// Entries without an outcome, for the result.
     open: BTreeMap<u64, Entry>,
+    /// Those of `open` whose content or digest may still come.
+    incoming: BTreeSet<u64>,
+    /// Something was done since the target was last told that nothing more is at hand.
+    is_dirty: bool,
 }
 
 impl Writer {
@@ -58,38 +65,51 @@ impl Writer {
     /// published, or after a short wait for company.
     fn next_jobs(&mut self) -> Option<Vec<Job>> {
         if let Some(jobs) = self.session.try_for(|role| take_jobs(receiver(role))) {
+            self.is_dirty = true;
             return Some(jobs);
         }
-        let waiting = self.target.waiting();
-        let idle = self.session.meter.elapsed();
-        let jobs = if waiting == 0 {
+        let idle_since = self.session.meter.elapsed();
+        let jobs = if !self.is_dirty {
             self.session.wait_for(|role| take_jobs(receiver(role)))
-        } else if waiting >= self.open.len() && self.session.look(is_listed) {
-            Some(vec![Job::Idle])
+        } else if self.incoming.is_empty() && self.session.look(is_listed) {
+            None
         } else {
-            let jobs = self.session.wait_at_most(PUBLISH_WAIT, |role| take_jobs(receiver(role)));
-            if jobs.is_none() && !self.session.is_over() { Some(vec![Job::Idle]) } else { jobs }
+            self.session.wait_at_most(PUBLISH_WAIT, |role| take_jobs(receiver(role)))
         };
-        self.session.meter.add(Wait::Peer, self.session.meter.elapsed().saturating_sub(idle));
+        self.session.meter.add(Wait::Peer, self.session.meter.elapsed().saturating_sub(idle_since));
+        if jobs.is_none() && self.is_dirty && !self.session.is_over() {
+            self.is_dirty = false;
+            return Some(vec![Job::Idle]);
+        }
+        self.is_dirty = true;
         jobs
     }
 
     fn note(&mut self, job: &Job) {
         match job {
-            Job::Entries { first, entries } => self.open.extend((*first..).zip(entries.iter().cloned())),
-            Job::Data { file, .. } | Job::Hole { file, .. } => {
+            Job::Entries { first, entries } => {
+                for (number, entry) in (*first..).zip(entries) {
+                    if matches!(entry.kind, Kind::File { .. } | Kind::Stream) {
+                        self.incoming.insert(number);
+                    }
+                    self.open.insert(number, entry.clone());
+                }
+            }
+            Job::Data { file, offset: 0, .. } | Job::Hole { file, offset: 0, .. } => {
                 if let Some(entry) = self.open.get(file) {
                     self.results.set_current(&entry.name);
                 }
             }
-            Job::End(end) => {
-                self.results.set_digest(end.digest);
-                if let Some(entry) = self.open.get_mut(&end.file)
+            Job::End { file, size, digest } => {
+                self.incoming.remove(file);
+                self.results.set_digest(*digest);
+                if let Some(entry) = self.open.get_mut(file)
                     && entry.kind == Kind::Stream
                 {
-                    entry.kind = Kind::File { size: end.size, sparse: false, linked: false };
+                    entry.kind = Kind::File { size: *size, sparse: false, linked: false };
                 }
             }
+            Job::Failed { file, .. } => drop(self.incoming.remove(file)),
             _ => {}
         }
     }
@@ -102,6 +122,7 @@ impl Writer {
             if let Event::Outcome { file, outcome } = event
                 && let Some(entry) = self.open.remove(file)
             {
+                self.incoming.remove(file);
                 let size = if let Kind::File { size, .. } = entry.kind { size } else { 0 };
                 self.results.add(&entry.name, &entry.kind, size, outcome.clone());
             }

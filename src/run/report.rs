@@ -78,8 +78,6 @@ pub struct Report {
     /// The class of the failure.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cause: Option<Cause>,
-    /// The exit code.
-    pub exit_code: u8,
 }
 
 /// What was not kept, by count.
@@ -195,7 +193,6 @@ impl Report {
             limited_by: ended.map(|end| verdict(&end.sender, &end.receipt.stats, facts.rate_bps)),
             sender: ended.map(|end| end.sender.into()),
             receiver: ended.map(|end| end.receipt.stats.into()),
-            exit_code: error.as_ref().map_or(0, |error| error.cause.exit_code()),
             cause: error.as_ref().map(|error| error.cause),
             error: error.map(|error| error.text),
         }

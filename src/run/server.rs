@@ -27,10 +27,11 @@ use super::{
     clock,
     connect::exchange,
     error::{Cause, RunError},
-    home::Home,
+    home::{Home, StoredTicket},
     pump::{self, Wire},
     receiving,
     report::{Facts, Report},
+    results::Results,
     sending::{self, Reading, Source},
     session::{Role, Session},
 };
@@ -89,8 +90,8 @@ pub struct ServerConfig {
     pub home: Home,
     /// The ticket's token.
     pub token: ProofKey,
-    /// The ticket is for one client only.
-    pub is_one_time: bool,
+    /// Set when the ticket is for one client only.
+    pub one_time: Option<OneTime>,
     /// Nobody needs a secret.
     pub is_open: bool,
     /// Connections without TLS are taken too.
@@ -117,6 +118,15 @@ impl fmt::Debug for ServerConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ServerConfig").field("service", &self.service).finish_non_exhaustive()
     }
+}
+
+/// A one-time ticket, and where it is kept.
+#[derive(Clone)]
+pub struct OneTime {
+    /// Its name in the state directory.
+    pub name: String,
+    /// What is kept of it.
+    pub ticket: StoredTicket,
 }
 
 /// What a server tells whoever runs it.
@@ -181,13 +191,14 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 impl Server {
     /// A server that reports to `events`.
     pub fn new(config: ServerConfig, events: mpsc::UnboundedSender<Event>) -> Arc<Self> {
+        let claimed_by = config.one_time.as_ref().and_then(|one_time| one_time.ticket.claimed_by);
         Arc::new(Self {
+            claim: Mutex::new(claimed_by.map_or(Claim::Free, |key| Claim::By(Some(key)))),
             config,
             events,
             waiting: Mutex::default(),
             next_id: AtomicU64::new(0),
             sessions: Mutex::default(),
-            claim: Mutex::new(Claim::Free),
             busy: Arc::default(),
         })
     }
@@ -342,16 +353,28 @@ impl Server {
         if lock(&self.sessions).len() >= self.config.max_sessions {
             return Err((Code::Busy, "this server runs as many sessions as it may; try again later"));
         }
-        if self.config.is_one_time {
-            let mut claim = lock(&self.claim);
-            let is_running = !lock(&self.sessions).is_empty();
-            match *claim {
-                Claim::Free => *claim = Claim::By(request.client_key()),
-                Claim::By(Some(key)) if request.client_key() == Some(key) && !is_running => {}
-                Claim::By(_) => return Err(refused),
-            }
+        if let Some(one_time) = &self.config.one_time {
+            self.claim(one_time, request.client_key()).map_err(|()| refused)?;
         }
         Ok((prover, CONTROL))
+    }
+
+    /// Binds a one-time ticket to the first client that has proven it; only the same may come again, to go on.
+    /// protocol.md [AUTH-8]
+    fn claim(&self, one_time: &OneTime, key: Option<KeyHash>) -> Result<(), ()> {
+        let mut claim = lock(&self.claim);
+        match *claim {
+            Claim::Free => *claim = Claim::By(key),
+            Claim::By(Some(owner)) if key == Some(owner) && lock(&self.sessions).is_empty() => {}
+            // Without TLS there is no key to know the client by; whoever has the ticket may go on.
+            Claim::By(None) if key.is_none() && lock(&self.sessions).is_empty() => {}
+            Claim::By(_) => return Err(()),
+        }
+        let ticket = StoredTicket { claimed_by: key, ..one_time.ticket.clone() };
+        if let Err(error) = self.config.home.store_ticket(&one_time.name, &ticket) {
+            tracing::warn!(%error, "a crash would free the ticket again");
+        }
+        Ok(())
     }
 
     /// A damaged `authorized` file admits nobody.
@@ -465,11 +488,12 @@ impl Server {
             (_, Service::Receive { .. }) => return Err(refused("this one waits for a push: use `haul send`")),
             (_, _) => return Err(refused("this server only takes files, it gives none")),
         };
-        let session = Session::new(role, config.rate_bps, from);
+        let results = Arc::<Results>::default();
+        let session = Session::new(role, config.rate_bps, from, results.clone());
         if !config.syncs {
             session.set_unsynced();
         }
-        Ok((Running { session, results: Arc::default() }, work))
+        Ok((Running { session, results }, work))
     }
 
     fn target(&self, root: &std::path::Path, below: &[u8], open: &Open) -> Result<Target, RunError> {

@@ -19,6 +19,7 @@ use super::{
     clock,
     error::{Cause, RunError},
     meter::{Meter, Wait},
+    results::Results,
 };
 use crate::{
     file::walk::Found,
@@ -27,7 +28,7 @@ use crate::{
     transfer::{CONTROL, Carrier, Receiver, Sender, Violation},
     wire::{
         frame::Frame,
-        message::{Close, Code, Listed, Message, Receipt, Stats},
+        message::{Close, Code, Kind, Listed, Message, Receipt, Stats},
     },
 };
 
@@ -101,13 +102,15 @@ pub struct Session {
     synced: AtomicBool,
     /// Name of the other end, for messages.
     peer: Mutex<String>,
+    /// What became of its entries; the receiving side's thread adds to it too.
+    results: Arc<Results>,
     /// What it waited for.
     pub meter: Meter,
 }
 
 impl Session {
     /// A session of this role, at most `rate_bps` bits of content a second.
-    pub fn new(role: Role, rate_bps: Option<u64>, peer: &str) -> Arc<Self> {
+    pub fn new(role: Role, rate_bps: Option<u64>, peer: &str, results: Arc<Results>) -> Arc<Self> {
         Arc::new(Self {
             state: Mutex::new(State {
                 role,
@@ -126,6 +129,7 @@ impl Session {
             chunk_bytes: AtomicUsize::new(limits::CHUNK_MIN_BYTES),
             synced: AtomicBool::new(true),
             peer: Mutex::new(peer.to_owned()),
+            results,
             meter: Meter::new(),
         })
     }
@@ -191,6 +195,7 @@ impl Session {
             return;
         }
         let result = state.handle_frame(carrier, frame, &self.meter);
+        state.tell_outcomes(&self.results);
         drop(state);
         match result {
             Ok(None) => self.wake_workers(),
@@ -450,6 +455,14 @@ impl State {
                 }
                 other => Err(Violation::new(format!("a listing has no {:?}", other.frame_type()))),
             },
+        }
+    }
+
+    fn tell_outcomes(&mut self, results: &Results) {
+        let Role::Sender(sender) = &mut self.role else { return };
+        while let Some((_, entry, outcome)) = sender.poll_outcome() {
+            let size = if let Kind::File { size, .. } = entry.kind { size } else { 0 };
+            results.add(&entry.name, &entry.kind, size, outcome);
         }
     }
 

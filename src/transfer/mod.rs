@@ -15,16 +15,15 @@
 //! **Bounds.** The sender keeps at most `limits::SEND_QUEUE_BYTES` read but unsent; the receiver at most its credit;
 //! both at most `limits::OPEN_ENTRIES_MAX` entries.
 
+pub mod cursor;
+pub mod placement;
 mod receiver;
 mod sender;
 
 pub use receiver::Receiver;
 pub use sender::{Piece, ReadJob, Sender, SenderEnd};
 
-use crate::wire::{
-    frame::FileEnd,
-    message::{Code, Entry, Outcome, Want},
-};
+use crate::wire::message::{Code, Entry, Outcome, Want};
 
 /// Number of a carrier within its session; 0 is the control connection.
 pub type Carrier = u16;
@@ -60,9 +59,23 @@ pub enum Job {
         len: u64,
     },
     /// All content of the file was handed over before this.
-    End(FileEnd),
+    End {
+        /// Entry number.
+        file: u64,
+        /// Its size, bytes.
+        size: u64,
+        /// What the sender computed over it.
+        digest: [u8; 32],
+    },
     /// The source's digest of a file that was asked for with `Want::Digest`.
-    Digest(FileEnd),
+    Digest {
+        /// Entry number.
+        file: u64,
+        /// Its size, bytes.
+        size: u64,
+        /// What the sender computed over it.
+        digest: [u8; 32],
+    },
     /// The sender gave the file up.
     Failed {
         /// Entry number.
@@ -79,7 +92,7 @@ pub enum Job {
 }
 
 /// What the target did.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub enum Event {
     /// The file's content or digest is needed.
     Want {

@@ -133,7 +133,7 @@ impl Receiver {
             Frame::FileEnd(end) => self.on_end(end),
             Frame::FileDigest(end) => {
                 self.known(end.file)?;
-                self.jobs.push_back(Job::Digest(end));
+                self.jobs.push_back(Job::Digest { file: end.file, size: end.size, digest: end.digest });
                 Ok(())
             }
             Frame::Message(message) => self.on_message(message),
@@ -250,7 +250,7 @@ impl Receiver {
             && open.received >= end.size
         {
             open.is_ended = true;
-            self.jobs.push_back(Job::End(end));
+            self.jobs.push_back(Job::End { file: end.file, size: end.size, digest: end.digest });
         }
     }
 

@@ -95,6 +95,7 @@ pub struct Sender<S> {
     /// Content that the receiver is known not to want: nothing is read (a listing).
     listing_only: bool,
     announced: u64,
+    bytes_listed: u64,
     listed: Option<Listed>,
     /// Announced entries without an outcome.
     open: BTreeMap<u64, Open<S>>,
@@ -165,6 +166,7 @@ impl<S: Clone> Sender<S> {
             eager,
             listing_only: false,
             announced: 0,
+            bytes_listed: 0,
             listed: None,
             open: BTreeMap::new(),
             jobs: VecDeque::new(),
@@ -201,6 +203,9 @@ impl<S: Clone> Sender<S> {
         for (entry, source) in batch {
             let file = self.announced;
             self.announced += 1;
+            if let Kind::File { size, .. } = entry.kind {
+                self.bytes_listed = self.bytes_listed.saturating_add(size);
+            }
             if self.listing_only {
                 continue;
             }
@@ -267,6 +272,10 @@ impl<S: Clone> Sender<S> {
             Piece::End(end) => {
                 if let Some(open) = self.open.get_mut(&end.file) {
                     open.state = State::Ended;
+                    // Of a stream, the size is known only here.
+                    if open.entry.kind == Kind::Stream {
+                        open.entry.kind = Kind::File { size: end.size, sparse: false, linked: false };
+                    }
                     self.control.push_back(Frame::FileEnd(end));
                 }
             }
@@ -414,9 +423,9 @@ impl<S: Clone> Sender<S> {
         self.sent_on.len()
     }
 
-    /// Entries announced so far, and the end of the listing once it is known.
-    pub fn listing_state(&self) -> (u64, Option<Listed>) {
-        (self.announced, self.listed)
+    /// Entries and bytes of files announced so far, and the end of the listing once it is known.
+    pub fn listing_state(&self) -> (u64, u64, Option<Listed>) {
+        (self.announced, self.bytes_listed, self.listed)
     }
 
     fn on_feedback(&mut self, credit: u64, placed: &[Placed]) -> Result<(), Violation> {

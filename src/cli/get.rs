@@ -1,0 +1,223 @@
+//! `haul get SOURCE... [-o TARGET]`: pulls.
+
+use std::{
+    ffi::OsString,
+    fs::File,
+    io::{self, IsTerminal as _},
+    os::{fd::AsFd as _, unix::ffi::{OsStrExt as _, OsStringExt as _}},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use globset::GlobBuilder;
+
+use super::{
+    exit::{Exit, Failure},
+    output::Output,
+    peer::{self, Place},
+    transfer::{self, ClientOptions, WriteOptions},
+};
+use crate::{
+    file::target::{self, Accept, Asked, Expect, LinkRule, Target, TargetConfig},
+    run::{
+        client::{Client, Wish},
+        clock,
+    },
+    wire::message::Intent,
+};
+
+/// Get files and trees
+///
+/// SOURCE is the ticket that `haul offer` or `haul serve` printed (with the path put behind the port), `@FILE` with a
+/// ticket in it, or HOST:PATH of a known server. With HAUL_TICKET set, SOURCE is a path there, or left out. Paths
+/// may hold the wildcards `*`, `?` and `[..]`. `tree` arrives as `tree`, `tree/` as its contents.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    /// What to get
+    pub sources: Vec<OsString>,
+    /// Directory to put it in, or its new name; `-` writes one file to standard output, in order, and proves it at
+    /// the end
+    #[arg(short, long, value_name = "TARGET")]
+    pub output: Option<PathBuf>,
+    /// How files are written.
+    #[command(flatten)]
+    pub write: WriteOptions,
+    /// What all transfers have in common.
+    #[command(flatten)]
+    pub options: ClientOptions,
+}
+
+/// Gets, and says what happened.
+pub fn run(args: &Args, out: &Output) -> anyhow::Result<Exit> {
+    let (place, sources) = sources(args, out)?;
+    let expect = args.options.expected()?;
+    let home = peer::home()?;
+    let peer = peer::peer(&place, &home, args.options.plain, args.options.timeout)?;
+    let landing = landing(args, &place, &sources)?;
+    let is_in_order = matches!(landing.place, target::Place::Stdout(_));
+    if is_in_order && out.is_json() {
+        return Err(Failure::new(Exit::Usage, "--json and -o - both need standard output").into());
+    }
+    let options = args.options.session(None);
+    let eager = landing.is_new && !options.dry_run && matches!(expect, Expect::None | Expect::One(_));
+    let target = Target::new(TargetConfig {
+        place: landing.place,
+        digest: options.digest,
+        overwrite: options.overwrite,
+        checksum: options.checksum,
+        dry_run: options.dry_run,
+        sync: !args.write.no_sync,
+        verify_disk: args.write.verify_disk,
+        links: LinkRule::KeepAll,
+        keep_setid: args.write.keep_setid,
+        eager,
+        expect,
+        accept: accept(&place, &sources)?,
+        busy: Arc::default(),
+        seed: u64::from_le_bytes(clock::random()),
+    })
+    .map_err(|error| Failure::new(Exit::LocalFile, error.to_string()))?;
+    let intent = Intent::Pull {
+        sources: sources.iter().map(|source| source.path.clone()).collect(),
+        eager,
+        include: args.options.include.clone(),
+        exclude: args.options.exclude.clone(),
+    };
+    let wish = Wish::Pull { intent, target: Box::new(target), is_in_order };
+    let client = Client::new("get", peer, options, wish);
+    if args.write.no_sync || is_in_order {
+        client.running().session.set_unsynced();
+    }
+    transfer::run_client(client, &place, &home, args.options.fail_if_nothing, out)
+}
+
+/// The server, and what is asked of it.
+fn sources(args: &Args, out: &Output) -> anyhow::Result<(Place, Vec<Place>)> {
+    let usage = |text: &str| anyhow::Error::from(Failure::new(Exit::Usage, text));
+    let mut sources: Vec<Place> = Vec::new();
+    let mut elsewhere: Option<Place> = None;
+    for source in &args.sources {
+        let parsed = match source.to_str() {
+            Some(text) => peer::parse(text)?,
+            None => None,
+        };
+        match parsed {
+            Some(place) => sources.push(place),
+            None => {
+                if elsewhere.is_none() {
+                    elsewhere = peer::from_elsewhere(out)?;
+                }
+                let server = elsewhere.as_ref().ok_or_else(|| {
+                    usage("a source has to be a ticket, @FILE or HOST:PATH, or a path with HAUL_TICKET set")
+                })?;
+                sources.push(Place { path: source.clone().into_vec(), ..server.clone() });
+            }
+        }
+    }
+    if sources.is_empty() {
+        let place = peer::from_elsewhere(out)?;
+        sources.push(place.ok_or_else(|| usage("what? Name a ticket, @FILE or HOST:PATH, or set HAUL_TICKET"))?);
+    }
+    let server = sources[0].clone();
+    if !sources.iter().all(|source| source.is_same_server(&server)) {
+        return Err(usage("all sources have to be on one server; run the command once for each"));
+    }
+    Ok((server, sources))
+}
+
+/// Where things go.
+struct Landing {
+    place: target::Place,
+    /// Nothing of that name is there: data may come without asking.
+    is_new: bool,
+}
+
+fn landing(args: &Args, place: &Place, sources: &[Place]) -> anyhow::Result<Landing> {
+    let usage = |text: &str| anyhow::Error::from(Failure::new(Exit::Usage, text));
+    let directory = |root: PathBuf, rename_top, is_new| Landing {
+        place: target::Place::Directory { root, below: None, rename_top },
+        is_new,
+    };
+    let Some(output) = &args.output else {
+        let is_new = sources.iter().all(|source| is_missing(Path::new("."), source));
+        return Ok(directory(PathBuf::from("."), None, is_new));
+    };
+    if output.as_os_str() == "-" {
+        if sources.len() > 1 {
+            return Err(usage("-o - takes one file"));
+        }
+        if io::stdout().is_terminal() {
+            return Err(usage("-o - writes a file to standard output, which is a terminal; redirect it"));
+        }
+        let stdout = io::stdout().as_fd().try_clone_to_owned().map(File::from);
+        let stdout = stdout.map_err(|error| Failure::new(Exit::LocalFile, format!("standard output: {error}")))?;
+        return Ok(Landing { place: target::Place::Stdout(Box::new(stdout)), is_new: true });
+    }
+    let wants_dir = output.as_os_str().as_bytes().ends_with(b"/");
+    if output.is_dir() {
+        let is_new = sources.iter().all(|source| is_missing(output, source));
+        return Ok(directory(output.clone(), None, is_new));
+    }
+    let comes_with_contents = |source: &Place| {
+        source.path.ends_with(b"/") || has_wildcard(&source.path) || (source.path.is_empty() && !place.is_one_time())
+    };
+    if wants_dir || sources.len() > 1 || sources.iter().any(comes_with_contents) {
+        if output.exists() {
+            let text = format!("{}: is a file, and a directory is needed", super::output::shown(output));
+            return Err(Failure::new(Exit::LocalFile, text).into());
+        }
+        std::fs::create_dir_all(output).map_err(|error| {
+            let text = format!("{}: cannot make this directory: {error}", super::output::shown(output));
+            Failure::new(Exit::of_io(&error), text)
+        })?;
+        return Ok(directory(output.clone(), None, true));
+    }
+    let name = output.file_name().ok_or_else(|| usage("-o needs a name"))?;
+    let root = match output.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+        _ => PathBuf::from("."),
+    };
+    Ok(directory(root, Some(name.as_bytes().to_vec()), std::fs::symlink_metadata(output).is_err()))
+}
+
+fn has_wildcard(path: &[u8]) -> bool {
+    path.iter().any(|byte| b"*?[".contains(byte))
+}
+
+/// Whether nothing in `dir` has the name under which `source` would arrive.
+fn is_missing(dir: &Path, source: &Place) -> bool {
+    match last_component(&source.path) {
+        Some(name) if !has_wildcard(name) => {
+            std::fs::symlink_metadata(dir.join(std::ffi::OsStr::from_bytes(name))).is_err()
+        }
+        _ => false,
+    }
+}
+
+/// The name under which a path arrives; `None` when its contents do.
+fn last_component(path: &[u8]) -> Option<&[u8]> {
+    path.split(|&byte| byte == b'/').next_back().filter(|name| !name.is_empty() && *name != b".")
+}
+
+/// Only names inside what was asked for are taken from the server.
+fn accept(place: &Place, sources: &[Place]) -> anyhow::Result<Accept> {
+    if place.is_one_time() && sources.iter().all(|source| source.path.is_empty()) {
+        return Ok(Accept::Anything);
+    }
+    let asked = sources.iter().map(|source| {
+        Ok(match last_component(&source.path) {
+            None => Asked::Contents,
+            Some(name) if has_wildcard(name) => {
+                let text = str::from_utf8(name).map_err(|_| not_a_pattern("it is not UTF-8"))?;
+                let glob = GlobBuilder::new(text).literal_separator(true).build();
+                Asked::Glob(glob.map_err(|error| not_a_pattern(error.kind()))?.compile_matcher())
+            }
+            Some(name) => Asked::Exact(name.to_vec()),
+        })
+    });
+    Ok(Accept::Asked(asked.collect::<anyhow::Result<_>>()?))
+}
+
+fn not_a_pattern(why: impl std::fmt::Display) -> Failure {
+    Failure::new(Exit::Usage, format!("a source is no pattern that haul knows: {why}"))
+}

@@ -1,0 +1,349 @@
+//! One unfinished file: it stands beside its target under a temporary name until it is proven.
+//!
+//! The live name never holds a partial file, because bytes only ever go here. Dropping a part removes it from the
+//! disk; only [`Part::publish`] lets it stay. Its descriptor may be closed and opened again between writes
+//! ([`Part::park`]), so that thousands of parts need not be thousands of open files.
+
+use std::sync::Arc;
+
+use rustix::fd::OwnedFd;
+use rustix::io::{Errno, Result};
+
+use super::disk::letter_case;
+use super::disk::target_dirs::Dir;
+use super::disk::write::{self, TempName, TempNames};
+use crate::wire::message::{Code, Mtime};
+
+/// An unfinished file, link, or other name of a file, that has no live name.
+#[derive(Debug)]
+pub struct Part {
+    /// Where it stands and will stand.
+    dir: Arc<Dir>,
+    /// Its name until it is published.
+    temp: TempName,
+    /// Open while it is written.
+    fd: Option<OwnedFd>,
+    /// Whether the temporary name is gone, so that there is nothing to remove.
+    published: bool,
+}
+
+/// A file that stood under the target's name when it was examined.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Existing {
+    /// Device and inode.
+    pub identity: (u64, u64),
+    /// Length, bytes.
+    pub size: u64,
+    /// Modification time.
+    pub mtime: Mtime,
+}
+
+impl Existing {
+    /// What `stat` says of it.
+    pub fn of(stat: &rustix::fs::Stat) -> Self {
+        Self {
+            identity: (write::number(stat.st_dev, u64::MAX), write::number(stat.st_ino, u64::MAX)),
+            size: write::number(stat.st_size, 0),
+            mtime: write::mtime_of(stat),
+        }
+    }
+}
+
+/// What a published file may replace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Replace {
+    /// Nothing.
+    Nothing,
+    /// Nothing was there; what has appeared is replaced, unless it is a directory.
+    Appeared,
+    /// Exactly what was examined.
+    Examined(Existing),
+}
+
+/// Why a finished part did not get its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PublishError {
+    /// Something appeared under the name since it was examined.
+    Appeared,
+    /// What stood there is not what was examined any more.
+    Changed,
+    /// A directory is there.
+    Directory,
+    /// What is there has a name that differs only in case, and this directory does not tell the two apart.
+    OtherCase,
+    /// The system refused.
+    System(Errno),
+}
+
+impl PublishError {
+    /// The code and the reason, to stand behind the name.
+    pub fn describe(self) -> (Code, String) {
+        match self {
+            Self::Appeared => {
+                (Code::Conflict, "something else got this name while the file was received".to_owned())
+            }
+            Self::Changed => {
+                (Code::Conflict, "changed while it was being replaced; kept as it is".to_owned())
+            }
+            Self::Directory => (Code::Conflict, "is a directory".to_owned()),
+            Self::OtherCase => (
+                Code::Conflict,
+                "differs only in case from another name, and this disk does not tell the two apart"
+                    .to_owned(),
+            ),
+            Self::System(errno @ (Errno::NOSPC | Errno::DQUOT)) => {
+                (Code::NoSpace, super::failure::reason(errno))
+            }
+            Self::System(errno) => {
+                (Code::File, format!("cannot give the file its name: {}", super::failure::reason(errno)))
+            }
+        }
+    }
+}
+
+impl From<Errno> for PublishError {
+    fn from(errno: Errno) -> Self {
+        match errno {
+            Errno::EXIST | Errno::NOTEMPTY => Self::Appeared,
+            Errno::ISDIR => Self::Directory,
+            errno => Self::System(errno),
+        }
+    }
+}
+
+impl Part {
+    /// An empty file in `dir`, readable by this user alone.
+    pub fn create(dir: Arc<Dir>, names: &mut TempNames) -> Result<Self> {
+        let (fd, temp) = write::create_temp(&dir, names)?;
+        Ok(Self { dir, temp, fd: Some(fd), published: false })
+    }
+
+    /// A symbolic link to `target`.
+    pub fn symlink(dir: Arc<Dir>, target: &[u8], names: &mut TempNames) -> Result<Self> {
+        let temp = write::symlink_temp(&dir, target, names)?;
+        Ok(Self { dir, temp, fd: None, published: false })
+    }
+
+    /// Another name of the file `name` in `from`.
+    pub fn hardlink(dir: Arc<Dir>, from: &Dir, name: &[u8], names: &mut TempNames) -> Result<Self> {
+        let temp = write::link_temp(from, name, &dir, names)?;
+        Ok(Self { dir, temp, fd: None, published: false })
+    }
+
+    /// Reserves the blocks of all `size` bytes and makes the file that long.
+    pub fn reserve(&mut self, size: u64) -> Result<()> {
+        write::reserve(self.file()?, size)
+    }
+
+    /// Writes `bytes` at `offset`.
+    pub fn write_at(&mut self, offset: u64, bytes: &[u8]) -> Result<()> {
+        write::write_all_at(self.file()?, bytes, offset)
+    }
+
+    /// Reads into all of `buffer` from `offset`; a file that ends before is an error (`EIO`): it was longer.
+    pub fn read_back(&mut self, offset: u64, buffer: &mut [u8]) -> Result<()> {
+        let read = write::read_at(self.file()?, buffer, offset)?;
+        if read == buffer.len() { Ok(()) } else { Err(Errno::IO) }
+    }
+
+    /// Makes the file `len` bytes long; bytes that appear read as zeros.
+    pub fn set_len(&mut self, len: u64) -> Result<()> {
+        write::set_len(self.file()?, len)
+    }
+
+    /// Gives the file its permissions and its modification time. Writes come before this.
+    pub fn set_metadata(&mut self, mode: u32, mtime: Mtime) -> Result<()> {
+        let file = self.file()?;
+        write::set_mode(file, mode)?;
+        write::set_mtime(file, mtime)
+    }
+
+    /// Gives a link its modification time.
+    pub fn set_link_mtime(&self, mtime: Mtime) -> Result<()> {
+        write::set_mtime_of(&self.dir, self.temp.as_bytes(), mtime)
+    }
+
+    /// Waits until the file is on the disk.
+    pub fn sync(&mut self) -> Result<()> {
+        write::sync(self.file()?)
+    }
+
+    /// Syncs the file and forgets its bytes in memory: what is read back next comes from the disk.
+    pub fn sync_and_drop_cache(&mut self) -> Result<()> {
+        let file = self.file()?;
+        write::sync(file)?;
+        write::drop_cache(file)
+    }
+
+    /// Closes the descriptor; the next use opens it again.
+    pub fn park(&mut self) {
+        self.fd = None;
+    }
+
+    /// Whether the descriptor is closed.
+    pub fn is_parked(&self) -> bool {
+        self.fd.is_none()
+    }
+
+    /// The directory that it stands in.
+    pub fn dir(&self) -> &Arc<Dir> {
+        &self.dir
+    }
+
+    /// The name `name` becomes this file's. After an error the part is removed and the name is as it was.
+    pub fn publish(mut self, name: &[u8], replace: Replace) -> std::result::Result<(), PublishError> {
+        match replace {
+            Replace::Nothing => self.rename_new(name)?,
+            Replace::Appeared => match self.rename_new(name) {
+                Err(Errno::EXIST) if letter_case::twin_of(&self.dir, name)?.is_some() => {
+                    return Err(PublishError::OtherCase);
+                }
+                Err(Errno::EXIST) => self.rename_over(name)?,
+                result => result?,
+            },
+            Replace::Examined(examined) => match write::stat(&self.dir, name)? {
+                None => self.rename_new(name)?,
+                Some(stat) if Existing::of(&stat) != examined => return Err(PublishError::Changed),
+                Some(_) => self.rename_over(name)?,
+            },
+        }
+        self.published = true;
+        Ok(())
+    }
+
+    fn rename_new(&self, name: &[u8]) -> Result<()> {
+        write::rename_new(&self.dir, self.temp.as_bytes(), name)
+    }
+
+    fn rename_over(&self, name: &[u8]) -> Result<()> {
+        write::rename_over(&self.dir, self.temp.as_bytes(), name)?;
+        // Renaming one name of a file over another of the same file does nothing and leaves both.
+        let _ = write::unlink(&self.dir, self.temp.as_bytes());
+        Ok(())
+    }
+
+    fn file(&mut self) -> Result<&OwnedFd> {
+        let fd = match self.fd.take() {
+            Some(fd) => fd,
+            None => write::open_temp(&self.dir, self.temp)?,
+        };
+        Ok(self.fd.insert(fd))
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        if !self.published {
+            // A temporary name that cannot be removed stays behind under its reserved name; nothing reads it.
+            let _ = write::unlink(&self.dir, self.temp.as_bytes());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt;
+
+    use super::*;
+    use crate::file::disk::target_dirs::TargetDirs;
+
+    #[test]
+    fn a_dropped_part_leaves_nothing_behind() {
+        let (temp, dir) = directory();
+        let mut part = Part::create(dir, &mut TempNames::new(1)).unwrap();
+        part.write_at(0, b"half").unwrap();
+        assert_eq!(count(&temp), 1);
+
+        drop(part);
+
+        assert_eq!(count(&temp), 0);
+    }
+
+    #[test]
+    fn a_published_part_is_the_whole_file_with_its_metadata() {
+        let (temp, dir) = directory();
+        let mtime = Mtime { secs: 1_000_000_000, nanos: 42 };
+        let mut part = Part::create(dir, &mut TempNames::new(1)).unwrap();
+
+        part.write_at(3, b"def").unwrap();
+        part.park();
+        part.write_at(0, b"abc").unwrap();
+        part.set_metadata(0o640, mtime).unwrap();
+        part.publish(b"name", Replace::Nothing).unwrap();
+
+        let metadata = std::fs::metadata(temp.path().join("name")).unwrap();
+        assert_eq!(std::fs::read(temp.path().join("name")).unwrap(), b"abcdef");
+        assert_eq!(metadata.mode() & 0o7777, 0o640);
+        assert_eq!((metadata.mtime(), metadata.mtime_nsec()), (1_000_000_000, 42));
+        assert_eq!(count(&temp), 1);
+    }
+
+    #[test]
+    fn what_appeared_meanwhile_is_kept_unless_it_may_be_replaced() {
+        let (temp, dir) = directory();
+        let mut names = TempNames::new(1);
+        std::fs::write(temp.path().join("name"), "theirs").unwrap();
+
+        let refused = Part::create(Arc::clone(&dir), &mut names).unwrap().publish(b"name", Replace::Nothing);
+        assert_eq!(refused, Err(PublishError::Appeared));
+        assert_eq!(std::fs::read(temp.path().join("name")).unwrap(), b"theirs");
+
+        Part::create(dir, &mut names).unwrap().publish(b"name", Replace::Appeared).unwrap();
+        assert_eq!(std::fs::read(temp.path().join("name")).unwrap(), b"");
+        assert_eq!(count(&temp), 1);
+    }
+
+    #[test]
+    fn only_what_was_examined_is_replaced() {
+        let (temp, dir) = directory();
+        let mut names = TempNames::new(1);
+        std::fs::write(temp.path().join("name"), "old").unwrap();
+        let examined = Existing::of(&write::stat(&dir, b"name").unwrap().unwrap());
+
+        std::fs::write(temp.path().join("name"), "changed").unwrap();
+        let part = Part::create(Arc::clone(&dir), &mut names).unwrap();
+        assert_eq!(part.publish(b"name", Replace::Examined(examined)), Err(PublishError::Changed));
+        assert_eq!(std::fs::read(temp.path().join("name")).unwrap(), b"changed");
+
+        let examined = Existing::of(&write::stat(&dir, b"name").unwrap().unwrap());
+        let part = Part::create(dir, &mut names).unwrap();
+        assert_eq!(part.publish(b"name", Replace::Examined(examined)), Ok(()));
+        assert_eq!(std::fs::read(temp.path().join("name")).unwrap(), b"");
+    }
+
+    #[test]
+    fn a_directory_is_never_replaced() {
+        let (temp, dir) = directory();
+        std::fs::create_dir(temp.path().join("name")).unwrap();
+
+        let part = Part::create(dir, &mut TempNames::new(1)).unwrap();
+
+        assert_eq!(part.publish(b"name", Replace::Appeared), Err(PublishError::Directory));
+        assert_eq!(count(&temp), 1);
+    }
+
+    #[test]
+    fn reserved_space_reads_as_zeros() {
+        let (_temp, dir) = directory();
+        let mut part = Part::create(dir, &mut TempNames::new(1)).unwrap();
+        let mut buffer = [1; 8];
+
+        part.reserve(2 << 20).unwrap();
+        part.set_len(2 << 20).unwrap();
+        part.read_back((2 << 20) - 8, &mut buffer).unwrap();
+
+        assert_eq!(buffer, [0; 8]);
+        assert_eq!(part.read_back((2 << 20) - 7, &mut buffer), Err(Errno::IO));
+    }
+
+    fn directory() -> (tempfile::TempDir, Arc<Dir>) {
+        let temp = tempfile::tempdir().unwrap();
+        let dirs = TargetDirs::new(write::open_root(temp.path()).unwrap()).unwrap();
+        let root = Arc::clone(dirs.root());
+        (temp, root)
+    }
+
+    fn count(temp: &tempfile::TempDir) -> usize {
+        std::fs::read_dir(temp.path()).unwrap().count()
+    }
+}

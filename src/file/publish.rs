@@ -1,0 +1,424 @@
+//! Gives finished parts their names, many at a time: sync, rename, sync the names, and only then report.
+//!
+//! ```text
+//! add ──> ready ──publish──> renamed, held ──commit, or the next publish──> reported
+//!           │ sync the bytes      │ sync the names
+//! ```
+//!
+//! Up to `limits::SYNC_EACH_MAX` files are synced one by one. Larger batches close their descriptors as they come
+//! and sync the file system once; that sync also covers the names that the batch before was given, so a run of
+//! small files costs one sync per batch. An error of a sync fails everything that it was to cover: the kernel tells
+//! it once, and does not say which file it was.
+//!
+//! Without `sync` parts are renamed as they come and reported at once.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use rustix::io::Errno;
+
+use super::disk::target_dirs::Dir;
+use super::disk::write;
+use super::failure::Failure;
+use super::part::{Part, Replace};
+use crate::limits;
+use crate::wire::message::Outcome;
+
+/// A proven part that waits for its name.
+#[derive(Debug)]
+pub struct Ready {
+    /// Entry number.
+    pub file: u64,
+    /// The part, complete, with its metadata set.
+    pub part: Part,
+    /// Path from the root, for messages.
+    pub path: Vec<u8>,
+    /// The name to give: the last component.
+    pub name: Vec<u8>,
+    /// What may be replaced.
+    pub replace: Replace,
+    /// Length, bytes.
+    pub size_bytes: u64,
+}
+
+/// What became of an entry, with what a summary needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// Entry number.
+    pub file: u64,
+    /// Path from the root; as the peer said it where it is no path.
+    pub path: Vec<u8>,
+    /// Bytes of content that were received for it.
+    pub size_bytes: u64,
+    /// Digest of its content, where that was computed.
+    pub digest: Option<[u8; 32]>,
+    /// What became of it.
+    pub outcome: Outcome,
+}
+
+/// Batches finished parts.
+#[derive(Debug)]
+pub struct Publisher {
+    /// Whether anything is synced at all.
+    sync: bool,
+    /// Wait for their names.
+    ready: Vec<Ready>,
+    /// Sum of their lengths.
+    ready_bytes: u64,
+    /// The directories that they keep open, by identity.
+    ready_dirs: BTreeSet<(u64, u64)>,
+    /// Have their names, which are not synced.
+    held: Vec<Verdict>,
+    /// Directories whose names have to be synced, by identity; at most `limits::SYNC_EACH_MAX`.
+    touched: BTreeMap<(u64, u64), Arc<Dir>>,
+    /// One directory of each file system that has to be synced as a whole, by device.
+    devices: BTreeMap<u64, Arc<Dir>>,
+    /// A sync that was due early has failed; told at the next commit.
+    failed: Option<Errno>,
+    /// May be told.
+    reports: VecDeque<Verdict>,
+}
+
+impl Publisher {
+    /// Nothing waits.
+    pub fn new(sync: bool) -> Self {
+        Self {
+            sync,
+            ready: Vec::new(),
+            ready_bytes: 0,
+            ready_dirs: BTreeSet::new(),
+            held: Vec::new(),
+            touched: BTreeMap::new(),
+            devices: BTreeMap::new(),
+            failed: None,
+            reports: VecDeque::new(),
+        }
+    }
+
+    /// Takes a proven part. Keeps at most `limits::SYNC_EACH_MAX` descriptors open.
+    pub fn add(&mut self, ready: Ready) {
+        self.ready_bytes += ready.size_bytes;
+        self.ready_dirs.insert(ready.part.dir().identity());
+        self.ready.push(ready);
+        if !self.sync {
+            return;
+        }
+        let crowd = match self.ready.len() {
+            count if count <= limits::SYNC_EACH_MAX => 0..0,
+            count if count == limits::SYNC_EACH_MAX + 1 => 0..count,
+            count => count - 1..count,
+        };
+        for ready in &mut self.ready[crowd] {
+            if !write::HAS_SYNCFS
+                && let Err(errno) = ready.part.sync()
+            {
+                self.failed = Some(errno);
+            }
+            ready.part.park();
+        }
+    }
+
+    /// Whether it is time to publish: enough files, bytes or directories wait.
+    pub fn is_full(&self) -> bool {
+        !self.sync
+            || self.ready.len() >= limits::PUBLISH_BATCH_FILES
+            || self.ready_bytes >= limits::PUBLISH_BATCH_BYTES
+            || self.ready_dirs.len() >= BATCH_DIRS_MAX
+    }
+
+    /// Syncs and names everything that waits; what became of each, in the order of arrival. The caller then calls
+    /// [`Self::hold`] for each that has its name.
+    pub fn publish(&mut self) -> Vec<(u64, Result<(), Failure>)> {
+        let mut batch = std::mem::take(&mut self.ready);
+        self.ready_bytes = 0;
+        self.ready_dirs.clear();
+        let mut results = Vec::with_capacity(batch.len());
+        if batch.is_empty() {
+            return results;
+        }
+        if let Err(errno) = self.sync_bytes(&mut batch) {
+            let failed = |ready: Ready| (ready.file, Err(cannot_sync(errno, &ready.path)));
+            return batch.into_iter().map(failed).collect();
+        }
+        for Ready { file, part, path, name, replace, .. } in batch {
+            let dir = Arc::clone(part.dir());
+            let result = part.publish(&name, replace).map_err(|error| {
+                let (code, reason) = error.describe();
+                Failure::new(code, &path, &reason)
+            });
+            if result.is_ok() {
+                self.touch(dir);
+            }
+            results.push((file, result));
+        }
+        results
+    }
+
+    /// Names or metadata in `dir` changed and have to be synced.
+    pub fn touch(&mut self, dir: Arc<Dir>) {
+        if !self.sync || self.devices.contains_key(&dir.device()) {
+            return;
+        }
+        self.touched.insert(dir.identity(), dir);
+        if self.touched.len() <= limits::SYNC_EACH_MAX {
+            return;
+        }
+        let crowd = std::mem::take(&mut self.touched);
+        for dir in crowd.into_values() {
+            if write::HAS_SYNCFS {
+                self.devices.insert(dir.device(), dir);
+            } else if let Err(errno) = write::sync(&*dir) {
+                self.failed = Some(errno);
+            }
+        }
+    }
+
+    /// Reports `verdict` once everything touched so far is synced.
+    pub fn hold(&mut self, verdict: Verdict) {
+        if !self.sync {
+            self.reports.push_back(verdict);
+            return;
+        }
+        self.held.push(verdict);
+        if self.held.len() >= HELD_MAX {
+            self.commit();
+        }
+    }
+
+    /// Syncs the names given so far and reports what was held.
+    pub fn commit(&mut self) {
+        let mut result = self.failed.take().map_or(Ok(()), Err);
+        for dir in std::mem::take(&mut self.touched).into_values() {
+            result = result.and(write::sync(&*dir));
+        }
+        for dir in std::mem::take(&mut self.devices).into_values() {
+            result = result.and(write::sync_file_system(&*dir));
+        }
+        self.report_held(result);
+    }
+
+    /// The next verdict that may be told.
+    pub fn poll_report(&mut self) -> Option<Verdict> {
+        self.reports.pop_front()
+    }
+
+    /// Whether nothing waits: neither for a name nor for its sync.
+    pub fn is_idle(&self) -> bool {
+        self.ready.is_empty() && self.held.is_empty()
+    }
+
+    fn sync_bytes(&mut self, batch: &mut [Ready]) -> Result<(), Errno> {
+        if !self.sync {
+            return Ok(());
+        }
+        if batch.len() <= limits::SYNC_EACH_MAX {
+            for ready in batch {
+                ready.part.sync()?;
+                ready.part.park();
+            }
+            return Ok(());
+        }
+        if !write::HAS_SYNCFS {
+            // Each was synced as it came.
+            return self.failed.take().map_or(Ok(()), Err);
+        }
+        let earlier = std::mem::take(&mut self.touched).into_values();
+        let mut devices = std::mem::take(&mut self.devices);
+        for dir in earlier.chain(batch.iter().map(|ready| Arc::clone(ready.part.dir()))) {
+            devices.entry(dir.device()).or_insert(dir);
+        }
+        let result = devices.into_values().try_fold((), |(), dir| write::sync_file_system(&*dir));
+        self.report_held(result);
+        result
+    }
+
+    fn report_held(&mut self, result: Result<(), Errno>) {
+        for mut verdict in self.held.drain(..) {
+            if let Err(errno) = result {
+                let Failure { code, text } = cannot_sync(errno, &verdict.path);
+                verdict.outcome = Outcome::Failed { code, text };
+            }
+            self.reports.push_back(verdict);
+        }
+    }
+}
+
+fn cannot_sync(errno: Errno, path: &[u8]) -> Failure {
+    Failure::of(errno, "bring it safely to the disk", path)
+}
+
+/// Verdicts that wait for the next batch's sync; links and directories bring no batch of their own.
+const HELD_MAX: usize = 4 * limits::PUBLISH_BATCH_FILES;
+const _: () = assert!(HELD_MAX <= limits::OPEN_ENTRIES_MAX / 2, "the listing goes on meanwhile");
+/// Most directories that waiting parts keep open, so that a batch fits the usual limit of 1024 open files.
+const BATCH_DIRS_MAX: usize = 128;
+const _: () =
+    assert!(BATCH_DIRS_MAX > limits::SYNC_EACH_MAX && BATCH_DIRS_MAX <= limits::PUBLISH_BATCH_FILES);
+
+#[cfg(test)]
+mod tests {
+    use rustix::fs::{Mode, OFlags};
+
+    use super::*;
+    use crate::file::disk::target_dirs::TargetDirs;
+    use crate::file::disk::write::TempNames;
+    use crate::wire::message::Code;
+
+    #[test]
+    fn nothing_has_its_name_before_the_batch_is_published() {
+        let mut world = World::new(OFlags::RDONLY);
+        let mut publisher = Publisher::new(true);
+
+        publisher.add(world.ready(0));
+        assert_eq!(world.live(), 0);
+
+        assert_eq!(publisher.publish(), [(0, Ok(()))]);
+        assert_eq!(world.live(), 1);
+    }
+
+    #[test]
+    fn what_has_its_name_is_told_only_after_the_names_are_synced() {
+        let mut world = World::new(OFlags::RDONLY);
+        let mut publisher = Publisher::new(true);
+
+        publisher.add(world.ready(0));
+        publisher.publish();
+        publisher.hold(done(0));
+
+        assert_eq!(publisher.poll_report(), None);
+        publisher.commit();
+        assert_eq!(publisher.poll_report(), Some(done(0)));
+        assert!(publisher.is_idle());
+    }
+
+    #[test]
+    fn the_sync_of_a_large_batch_covers_the_names_of_the_one_before() {
+        let mut world = World::new(OFlags::RDONLY);
+        let mut publisher = Publisher::new(true);
+        publisher.add(world.ready(0));
+        publisher.publish();
+        publisher.hold(done(0));
+
+        for file in 1..=limits::SYNC_EACH_MAX as u64 + 1 {
+            publisher.add(world.ready(file));
+        }
+        publisher.publish();
+
+        assert_eq!(publisher.poll_report(), if write::HAS_SYNCFS { Some(done(0)) } else { None });
+    }
+
+    #[test]
+    fn without_sync_everything_is_named_and_told_as_it_comes() {
+        let mut world = World::new(OFlags::RDONLY);
+        let mut publisher = Publisher::new(false);
+
+        publisher.add(world.ready(0));
+        assert!(publisher.is_full());
+        publisher.publish();
+        publisher.hold(done(0));
+
+        assert_eq!(publisher.poll_report(), Some(done(0)));
+    }
+
+    #[test]
+    fn a_batch_is_full_just_at_its_limits() {
+        let mut world = World::new(OFlags::RDONLY);
+        let mut publisher = Publisher::new(true);
+        for file in 1..limits::PUBLISH_BATCH_FILES as u64 {
+            publisher.add(world.ready(file));
+        }
+        assert!(!publisher.is_full());
+
+        publisher.add(world.ready(0));
+
+        assert!(publisher.is_full());
+        assert!(publisher.ready.iter().all(|ready| ready.part.is_parked()));
+        let results = publisher.publish();
+        assert_eq!(results.len(), limits::PUBLISH_BATCH_FILES);
+        assert!(results.iter().all(|(_, result)| result.is_ok()));
+        assert_eq!(world.live(), limits::PUBLISH_BATCH_FILES);
+
+        let large = Ready { size_bytes: limits::PUBLISH_BATCH_BYTES, ..world.ready(5000) };
+        publisher.add(large);
+        assert!(publisher.is_full());
+    }
+
+    /// A directory opened with `O_PATH` can be written in but not synced: a disk that fails at the wrong moment.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_failed_sync_of_the_file_system_fails_the_batch_and_leaves_no_name() {
+        let mut world = World::new(OFlags::PATH);
+        let mut publisher = Publisher::new(true);
+        for file in 0..20 {
+            publisher.add(world.ready(file));
+        }
+
+        let results = publisher.publish();
+
+        assert_eq!(results.len(), 20);
+        assert!(results.iter().all(|(_, result)| matches!(result, Err(Failure { code: Code::File, .. }))));
+        assert_eq!(world.count(), 0);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn names_that_cannot_be_synced_are_told_as_failed() {
+        let mut world = World::new(OFlags::PATH);
+        let mut publisher = Publisher::new(true);
+        publisher.add(world.ready(0));
+        publisher.publish();
+        publisher.hold(done(0));
+
+        publisher.commit();
+
+        let outcome = publisher.poll_report().unwrap().outcome;
+        assert!(matches!(outcome, Outcome::Failed { code: Code::File, .. }));
+    }
+
+    #[test]
+    fn parts_that_never_got_their_name_are_removed() {
+        let mut world = World::new(OFlags::RDONLY);
+        let mut publisher = Publisher::new(true);
+        publisher.add(world.ready(0));
+        assert_eq!(world.count(), 1);
+
+        drop(publisher);
+
+        assert_eq!(world.count(), 0);
+    }
+
+    struct World {
+        temp: tempfile::TempDir,
+        dirs: TargetDirs,
+        names: TempNames,
+    }
+
+    impl World {
+        fn new(access: OFlags) -> Self {
+            let temp = tempfile::tempdir().unwrap();
+            let root = rustix::fs::open(temp.path(), access | OFlags::DIRECTORY, Mode::empty()).unwrap();
+            Self { temp, dirs: TargetDirs::new(root).unwrap(), names: TempNames::new(1) }
+        }
+
+        fn ready(&mut self, file: u64) -> Ready {
+            let name = format!("f{file}").into_bytes();
+            let part = Part::create(Arc::clone(self.dirs.root()), &mut self.names).unwrap();
+            Ready { file, part, path: name.clone(), name, replace: Replace::Nothing, size_bytes: 1 }
+        }
+
+        fn count(&self) -> usize {
+            std::fs::read_dir(self.temp.path()).unwrap().count()
+        }
+
+        fn live(&self) -> usize {
+            let names = std::fs::read_dir(self.temp.path()).unwrap();
+            names
+                .filter(|entry| !entry.as_ref().unwrap().file_name().as_encoded_bytes().starts_with(b"."))
+                .count()
+        }
+    }
+
+    fn done(file: u64) -> Verdict {
+        Verdict { file, path: b"f".to_vec(), size_bytes: 1, digest: None, outcome: Outcome::Done }
+    }
+}

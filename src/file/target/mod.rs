@@ -1,0 +1,231 @@
+//! The receiving worker: entries, chunks and digests in, files on the disk and outcomes out.
+//!
+//! ```text
+//! Job ──> ledger (numbers, counts)
+//!          └─> tree     examine: keep, compare, or take ──> receive: place, hash, prove
+//!               ├─> make: directories, links            └─> publish ──> finish: what waited, directories
+//!               └─> output   one file to standard output, in order
+//! Event <── what is wanted, what is placed, what became of each entry
+//! ```
+//!
+//! A [`Target`] is called by one thread: one [`Target::handle`], then [`Target::poll_event`] until it is empty. It
+//! blocks on the disk and on nothing else. What it receives is not trusted: a name, number or range that an honest
+//! sender cannot send ends the session ([`ProtocolViolation`]), and nothing is allocated on a peer's word alone. A
+//! local failure is the outcome of one entry and leaves the others alone.
+//!
+//! No live name ever holds bytes that were not proven: see `file::part`. Dropping a target removes every part.
+
+mod busy;
+mod config;
+mod directories;
+mod examine;
+mod expected;
+mod finish;
+mod ledger;
+mod links;
+mod make;
+mod output;
+mod receive;
+#[cfg(test)]
+mod testing;
+mod tree;
+
+pub use busy::{BusyNames, Claim};
+pub use config::{Accept, Asked, Expect, LinkRule, Place, TargetConfig, TargetError};
+pub use ledger::{FailedEntry, Summary};
+
+use self::ledger::Ledger;
+use self::output::Output;
+use self::tree::Tree;
+use crate::file::path::{PathError, escape};
+use crate::limits;
+use crate::transfer::placement::PlaceError;
+pub use crate::transfer::{Event, Job};
+use crate::wire::message::{Code, Entry, Kind};
+
+/// The sender did what the protocol does not allow; the session ends.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the fields are numbers of entries and bytes, and each message says which")]
+pub enum ProtocolViolation {
+    /// Entry numbers have a gap or repeat.
+    #[error("the sender numbered entries from {first} where {expected} was next")]
+    Numbering { first: u64, expected: u64 },
+    /// Entries after the end of the listing.
+    #[error("the sender announced entries after the end of its listing")]
+    AfterListed,
+    /// More entries without outcome than `limits::OPEN_ENTRIES_MAX`.
+    #[error("the sender announced more than {} entries ahead of their outcomes", limits::OPEN_ENTRIES_MAX)]
+    TooManyOpen,
+    /// More linked files than `limits::HARDLINKS_MAX`.
+    #[error("the sender announced more than {} files with further names", limits::HARDLINKS_MAX)]
+    TooManyLinked,
+    /// A name that no honest sender has.
+    #[error("the sender sent the name \"{}\": {why}", escape(name))]
+    BadName { name: Vec<u8>, why: PathError },
+    /// A name outside of what was asked for.
+    #[error("the sender sent a name nobody asked for: \"{}\"", escape(name))]
+    Unasked { name: Vec<u8> },
+    /// A message about an entry that was never announced.
+    #[error("the sender spoke of entry {file}, which it never announced")]
+    Unknown { file: u64 },
+    /// Content or a digest that was not wanted.
+    #[error("the sender sent content or a digest of entry {file} that nobody wanted")]
+    Unwanted { file: u64 },
+    /// Bytes where none can go.
+    #[error("the sender sent entry {file} wrongly: {why}")]
+    Placement { file: u64, why: PlaceError },
+    /// The size at the end is not the announced one.
+    #[error("the sender announced entry {file} with {announced} bytes and ended it with {ended}")]
+    SizeChanged { file: u64, announced: u64, ended: u64 },
+    /// The end came before all bytes.
+    #[error("the sender ended entry {file} at {size} bytes, but {placed} had come")]
+    Incomplete { file: u64, size: u64, placed: u64 },
+    /// A stream to standard output with a gap.
+    #[error("the sender sent offset {offset} of entry {file} to standard output where {expected} was next")]
+    OutOfOrder { file: u64, offset: u64, expected: u64 },
+    /// A hard link to something that is no earlier linked file.
+    #[error("the sender announced entry {link} as another name of {file}, which is no file that allows it")]
+    NotLinked { link: u64, file: u64 },
+}
+
+/// Receives the entries of one session.
+pub struct Target {
+    accept: Accept,
+    ledger: Ledger,
+    sink: Sink,
+}
+
+impl std::fmt::Debug for Target {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Target").field("ledger", &self.ledger).finish_non_exhaustive()
+    }
+}
+
+/// Where content goes.
+enum Sink {
+    Tree(Box<Tree>),
+    Output(Box<Output>),
+}
+
+impl Target {
+    /// A receiver that has seen nothing. Makes the directory below the root, unless nothing may change.
+    pub fn new(mut config: TargetConfig) -> Result<Self, TargetError> {
+        let accept = std::mem::replace(&mut config.accept, Accept::Anything);
+        let sink = match std::mem::replace(&mut config.place, Place::Stdout(Box::new(std::io::sink()))) {
+            Place::Directory { root, below, rename_top } => {
+                Sink::Tree(Box::new(Tree::new(config, &root, below, rename_top)?))
+            }
+            Place::Stdout(writer) => Sink::Output(Box::new(Output::new(config, writer))),
+        };
+        Ok(Self { accept, ledger: Ledger::default(), sink })
+    }
+
+    /// Takes one message of the sender. After an error the session is over; the target is to be dropped.
+    pub fn handle(&mut self, job: Job) -> Result<(), ProtocolViolation> {
+        match job {
+            Job::Entries { first, entries } => self.announce(first, entries),
+            Job::Data { file, offset, mut bytes } => {
+                self.ledger.check_announced(file)?;
+                match &mut self.sink {
+                    Sink::Tree(tree) => tree.on_data(&mut self.ledger, file, offset, &bytes)?,
+                    Sink::Output(output) => output.on_data(&mut self.ledger, file, offset, &bytes)?,
+                }
+                let len = bytes.len() as u64;
+                bytes.clear();
+                self.ledger.placed(file, offset, len, bytes);
+                Ok(())
+            }
+            Job::Hole { file, offset, len } => {
+                self.ledger.check_announced(file)?;
+                match &mut self.sink {
+                    Sink::Tree(tree) => tree.on_hole(&mut self.ledger, file, offset, len)?,
+                    Sink::Output(output) => output.on_hole(&mut self.ledger, file, offset, len)?,
+                }
+                self.ledger.placed(file, offset, len, Vec::new());
+                Ok(())
+            }
+            Job::End { file, size, digest } => {
+                self.ledger.check_announced(file)?;
+                match &mut self.sink {
+                    Sink::Tree(tree) => tree.on_end(&mut self.ledger, file, size, digest),
+                    Sink::Output(output) => output.on_end(&mut self.ledger, file, size, digest),
+                }
+            }
+            Job::Digest { file, size, digest } => {
+                self.ledger.check_announced(file)?;
+                match &mut self.sink {
+                    Sink::Tree(tree) => tree.on_digest(&mut self.ledger, file, size, digest),
+                    Sink::Output(_) => Err(ProtocolViolation::Unwanted { file }),
+                }
+            }
+            Job::Failed { file, code, text } => {
+                self.ledger.check_announced(file)?;
+                // An orderly end is no failure.
+                let code = if code == Code::Done { Code::Protocol } else { code };
+                let text = one_line(text);
+                match &mut self.sink {
+                    Sink::Tree(tree) => tree.on_failed(&mut self.ledger, file, code, text)?,
+                    Sink::Output(output) => output.on_failed(&mut self.ledger, file, code, text),
+                }
+                Ok(())
+            }
+            Job::Listed => {
+                self.ledger.on_listed();
+                if let Sink::Tree(tree) = &mut self.sink {
+                    tree.on_listed(&mut self.ledger);
+                }
+                Ok(())
+            }
+            Job::Idle => {
+                if let Sink::Tree(tree) = &mut self.sink {
+                    tree.on_idle(&mut self.ledger);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// The next thing that the session is to be told.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.ledger.poll_event()
+    }
+
+    /// Whether every announced entry has its outcome.
+    pub fn is_settled(&self) -> bool {
+        self.ledger.is_settled()
+    }
+
+    /// What came of the session so far.
+    pub fn summary(&self) -> Summary {
+        let mut summary = self.ledger.summary();
+        match &self.sink {
+            Sink::Tree(tree) => tree.expected().add_missing(&mut summary),
+            Sink::Output(output) => output.expected().add_missing(&mut summary),
+        }
+        summary
+    }
+
+    fn announce(&mut self, first: u64, entries: Vec<Entry>) -> Result<(), ProtocolViolation> {
+        self.ledger.admit(first, entries.len())?;
+        if let Sink::Tree(tree) = &mut self.sink {
+            tree.on_batch();
+        }
+        for entry in entries {
+            if !self.accept.allows(entry.source, &entry.name) {
+                return Err(ProtocolViolation::Unasked { name: entry.name });
+            }
+            let number = self.ledger.number(matches!(entry.kind, Kind::File { .. } | Kind::Stream));
+            match &mut self.sink {
+                Sink::Tree(tree) => tree.on_entry(&mut self.ledger, number, entry)?,
+                Sink::Output(output) => output.on_entry(&mut self.ledger, number, &entry)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A peer's text as a person may see it: no control characters.
+fn one_line(text: String) -> String {
+    let text = if text.chars().any(char::is_control) { text.replace(char::is_control, " ") } else { text };
+    crate::wire::message::short_text(text)
+}

@@ -1,0 +1,785 @@
+//! A target that is a directory: what is announced is examined, and decided upon at once.
+
+use std::collections::{HashMap, VecDeque};
+use std::path::Path;
+use std::sync::Arc;
+
+use super::ProtocolViolation;
+use super::busy::{BusyNames, Claim};
+use super::config::{LinkRule, TargetConfig, TargetError};
+use super::directories::{Around, Directories};
+use super::examine::{Plan, Site, Wish, dir_failure, examine};
+use super::expected::Expected;
+use super::ledger::{Ledger, failed};
+use super::links::LinkedFiles;
+use super::receive::Receiving;
+use crate::file::disk::target_dirs::{Dir, TargetDirs};
+use crate::file::disk::write::{self, TempNames};
+use crate::file::failure::{Failure, reason};
+use crate::file::part::{Existing, Replace};
+use crate::file::path::{PathError, RelPath};
+use crate::file::publish::{Publisher, Verdict};
+use crate::wire::message::{Code, DigestKind, Entry, Kind, Mtime, Outcome, Overwrite, Want};
+
+/// The files, directories and links of one session below one root.
+pub(super) struct Tree {
+    pub(super) rules: Rules,
+    pub(super) dirs: TargetDirs,
+    pub(super) names: TempNames,
+    pub(super) publisher: Publisher,
+    pub(super) directories: Directories,
+    pub(super) linked: LinkedFiles,
+    /// Files and waiting hard links without an outcome, by number.
+    pub(super) open: HashMap<u64, Box<Incoming>>,
+    /// Parts whose descriptors may be open, the one opened first in front.
+    pub(super) unparked: VecDeque<u64>,
+    /// Bytes that wanted files will still take from the free space.
+    pub(super) promised_bytes: u128,
+    /// For reading files back.
+    pub(super) scratch: Vec<u8>,
+    /// Free space when the current batch came, if it was asked for and the disk says.
+    free_bytes: Option<Option<u64>>,
+    expected: Expected,
+    busy: Arc<BusyNames>,
+    below: Option<RelPath>,
+    rename_top: Option<Vec<u8>>,
+}
+
+/// What of the configuration holds for every entry.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rules {
+    pub(super) digest: DigestKind,
+    pub(super) verify_disk: bool,
+    pub(super) dry_run: bool,
+    pub(super) eager: bool,
+    overwrite: Overwrite,
+    checksum: bool,
+    pub(super) links: LinkRule,
+    keep_setid: bool,
+}
+
+/// A file, or a hard link that waits for its file, without an outcome.
+#[derive(Debug)]
+pub(super) struct Incoming {
+    pub(super) path: RelPath,
+    /// Permission bits that it gets.
+    pub(super) mode: u32,
+    /// Modification time that it gets.
+    pub(super) mtime: Mtime,
+    /// As announced; `None` for a stream.
+    pub(super) size: Option<u64>,
+    /// Holes are worth keeping: no space is reserved.
+    pub(super) sparse: bool,
+    /// Later hard links may name it.
+    pub(super) linked: bool,
+    /// The digest that it has to have, where one is known.
+    pub(super) expected: Option<[u8; 32]>,
+    /// The directory entry around it.
+    pub(super) parent: Option<u64>,
+    /// What it may replace.
+    pub(super) replace: Replace,
+    /// Its share of `Tree::promised_bytes`.
+    pub(super) owed_bytes: u64,
+    pub(super) stage: Stage,
+    /// Keeps other sessions off the name.
+    pub(super) _claim: Option<Claim>,
+}
+
+/// How far it is.
+#[derive(Debug)]
+pub(super) enum Stage {
+    /// The sender was asked for its digest, to compare this with.
+    Comparing(Existing),
+    /// The sender sends its content. Nothing is allocated before the first byte.
+    Wanted(Option<Box<Receiving>>),
+    /// Proven; waits for its name.
+    Publishing { size_bytes: u64, digest: [u8; 32] },
+    /// A hard link whose file has no outcome.
+    Waiting,
+}
+
+/// An entry that has its outcome.
+pub(super) struct Settled {
+    pub(super) number: u64,
+    pub(super) path: RelPath,
+    pub(super) parent: Option<u64>,
+    pub(super) linked: bool,
+    pub(super) size_bytes: u64,
+    pub(super) digest: Option<[u8; 32]>,
+    pub(super) outcome: Outcome,
+}
+
+impl Tree {
+    pub(super) fn new(
+        config: TargetConfig,
+        root: &Path,
+        below: Option<RelPath>,
+        rename_top: Option<Vec<u8>>,
+    ) -> Result<Self, TargetError> {
+        let cannot = |errno| TargetError::Root { path: root.to_owned(), reason: reason(errno) };
+        let mut dirs = TargetDirs::new(write::open_root(root).map_err(cannot)?).map_err(cannot)?;
+        if let Some(top) = &rename_top
+            && RelPath::parse(top).map_or(true, |path| path.components().count() != 1)
+        {
+            return Err(TargetError::Top { name: top.clone() });
+        }
+        let mut publisher = Publisher::new(config.sync);
+        if let Some(below) = &below
+            && !config.dry_run
+        {
+            dirs.open(Some(below.as_bytes()), true)
+                .map_err(|error| TargetError::Below(dir_failure(&error)))?;
+            dirs.take_changed().into_iter().for_each(|dir| publisher.touch(dir));
+        }
+        let rules = Rules {
+            digest: config.digest,
+            verify_disk: config.verify_disk,
+            dry_run: config.dry_run,
+            eager: config.eager,
+            overwrite: config.overwrite,
+            checksum: config.checksum,
+            links: config.links,
+            keep_setid: config.keep_setid,
+        };
+        Ok(Self {
+            rules,
+            dirs,
+            names: TempNames::new(config.seed),
+            publisher,
+            directories: Directories::default(),
+            linked: LinkedFiles::default(),
+            open: HashMap::new(),
+            unparked: VecDeque::new(),
+            promised_bytes: 0,
+            scratch: Vec::new(),
+            free_bytes: None,
+            expected: Expected::new(config.expect),
+            busy: config.busy,
+            below,
+            rename_top,
+        })
+    }
+
+    /// A batch of entries comes: the free space is asked for anew.
+    pub(super) fn on_batch(&mut self) {
+        self.free_bytes = None;
+    }
+
+    /// One announced entry.
+    pub(super) fn on_entry(
+        &mut self,
+        ledger: &mut Ledger,
+        number: u64,
+        entry: Entry,
+    ) -> Result<(), ProtocolViolation> {
+        let path = match RelPath::parse(&entry.name).and_then(|name| self.locate(&name)) {
+            Ok(path) => path,
+            Err(why @ (PathError::TooLong | PathError::Reserved)) => {
+                return self.refuse_name(ledger, number, entry, why);
+            }
+            Err(why) => return Err(ProtocolViolation::BadName { name: entry.name, why }),
+        };
+        for full in self.directories.leave_for(&path) {
+            self.finish_directory(ledger, full);
+        }
+        let around = self.directories.around();
+        let parent = match around {
+            Around::Directory(parent) => {
+                self.directories.add_child(parent);
+                Some(parent)
+            }
+            Around::Nothing | Around::Broken(_) => None,
+        };
+        let broken = match around {
+            Around::Broken(code) => {
+                Some(Failure::new(code, path.as_bytes(), "its directory could not be received"))
+            }
+            _ => None,
+        };
+        let seen = Seen { number, parent, path, mode: self.mode(entry.mode), mtime: entry.mtime };
+        match entry.kind {
+            Kind::File { size, sparse, linked } => {
+                if linked {
+                    self.linked.announce(number)?;
+                }
+                let file = FileSeen { size: Some(size), sparse, linked, name: entry.name };
+                self.on_file(ledger, &seen, &file, broken);
+            }
+            Kind::Stream => {
+                let file = FileSeen { size: None, sparse: false, linked: false, name: entry.name };
+                self.on_file(ledger, &seen, &file, broken);
+            }
+            Kind::Dir => self.on_directory(ledger, seen, broken),
+            Kind::Symlink { target } => {
+                let result = broken.map_or_else(|| self.make_symlink(&seen, &target), Err);
+                self.settle(ledger, seen.settled(result.unwrap_or_else(failed)));
+            }
+            Kind::Hardlink { file } => self.on_hardlink(ledger, seen, file, broken)?,
+        }
+        Ok(())
+    }
+
+    /// The digests known beforehand.
+    pub(super) fn expected(&self) -> &Expected {
+        &self.expected
+    }
+
+    /// Reserves the free space for a file of this size, if it is there.
+    pub(super) fn promise(&mut self, path: &RelPath, dir: Option<&Dir>, size: u64) -> Result<(), Failure> {
+        // Another file system below the root has its own free space.
+        if dir.is_none_or(|dir| dir.device() == self.dirs.root().device()) {
+            let root = self.dirs.root();
+            let free = *self.free_bytes.get_or_insert_with(|| write::free_bytes(&**root));
+            let left = free.map(|free| u128::from(free).saturating_sub(self.promised_bytes));
+            if let Some(left) = left
+                && u128::from(size) > left
+            {
+                let text = format!("needs {size} bytes, but only {left} are free; make room at the target");
+                return Err(Failure::new(Code::NoSpace, path.as_bytes(), &text));
+            }
+        }
+        self.promised_bytes += u128::from(size);
+        Ok(())
+    }
+
+    fn on_file(&mut self, ledger: &mut Ledger, seen: &Seen, file: &FileSeen, broken: Option<Failure>) {
+        // Asked in any case: a name that fails below is not missing.
+        let expected = self.expected.of(&file.name);
+        match broken.map_or(expected, Err).and_then(|expected| self.decide(seen, file, expected)) {
+            Ok(Decision::Settle(outcome)) => {
+                self.settle(ledger, Settled { linked: file.linked, ..seen.settled(outcome) });
+            }
+            Ok(Decision::Open { want, incoming }) => {
+                if want == Want::Digest || !self.rules.eager {
+                    ledger.want(seen.number, want);
+                }
+                self.open.insert(seen.number, incoming);
+            }
+            Err(failure) => {
+                self.settle(ledger, Settled { linked: file.linked, ..seen.settled(failed(failure)) });
+            }
+        }
+    }
+
+    fn decide(
+        &mut self,
+        seen: &Seen,
+        file: &FileSeen,
+        expected: Option<[u8; 32]>,
+    ) -> Result<Decision, Failure> {
+        let path = &seen.path;
+        let Site { dir, found } = examine(&mut self.dirs, path)?;
+        let existing = found.map(|found| found.expect_file(path)).transpose()?;
+        let mut plan = self.wish(file.size, seen.mtime).plan(existing);
+        if let (Plan::Leave(outcome), Some(expected), Some(existing)) = (&plan, expected, existing) {
+            plan = match self.digest_of_existing(path, existing)? == expected {
+                true => Plan::Leave(Outcome::Identical),
+                false if *outcome == Outcome::Unchanged => Plan::Take(Replace::Examined(existing)),
+                false => {
+                    let text = "what is there does not have the expected digest, and the policy keeps it";
+                    return Err(Failure::new(Code::Integrity, path.as_bytes(), text));
+                }
+            };
+        }
+        let (want, replace, stage) = match plan {
+            Plan::Leave(outcome) => return Ok(Decision::Settle(outcome)),
+            Plan::Compare(existing) if !self.rules.eager => {
+                (Want::Digest, Replace::Examined(existing), Stage::Comparing(existing))
+            }
+            Plan::Compare(existing) => (Want::Content, Replace::Examined(existing), Stage::Wanted(None)),
+            Plan::Take(replace) => (Want::Content, replace, Stage::Wanted(None)),
+        };
+        // Busy before space: the other writer's file may be the one that fills the disk.
+        let claim = if self.rules.dry_run { None } else { Some(self.claim(path)?) };
+        let mut owed_bytes = 0;
+        if want == Want::Content && !file.sparse {
+            owed_bytes = file.size.unwrap_or(0);
+            self.promise(path, dir.as_deref(), owed_bytes)?;
+        }
+        if self.rules.dry_run && want == Want::Content {
+            self.promised_bytes -= u128::from(owed_bytes);
+            return Ok(Decision::Settle(Outcome::Planned));
+        }
+        let incoming = Incoming {
+            path: path.clone(),
+            mode: seen.mode,
+            mtime: seen.mtime,
+            size: file.size,
+            sparse: file.sparse,
+            linked: file.linked,
+            expected,
+            parent: seen.parent,
+            replace,
+            owed_bytes,
+            stage,
+            _claim: claim,
+        };
+        Ok(Decision::Open { want, incoming: Box::new(incoming) })
+    }
+
+    /// Keeps other sessions off the name.
+    pub(super) fn claim(&self, path: &RelPath) -> Result<Claim, Failure> {
+        self.busy.claim(self.dirs.root().identity(), path.as_bytes()).ok_or_else(|| {
+            Failure::new(Code::Busy, path.as_bytes(), "another transfer is writing it; try again later")
+        })
+    }
+
+    /// An honest sender may have such a name; it fails alone, and so do hard links to it.
+    fn refuse_name(
+        &mut self,
+        ledger: &mut Ledger,
+        number: u64,
+        entry: Entry,
+        why: PathError,
+    ) -> Result<(), ProtocolViolation> {
+        if matches!(entry.kind, Kind::File { linked: true, .. }) {
+            self.linked.refuse(number)?;
+        }
+        let outcome = failed(Failure::new(Code::Conflict, &entry.name, &why.to_string()));
+        ledger.tell(Verdict { file: number, path: entry.name, size_bytes: 0, digest: None, outcome });
+        Ok(())
+    }
+
+    /// Where a name that the sender gives lies below the root.
+    fn locate(&self, name: &RelPath) -> Result<RelPath, PathError> {
+        let mut bytes = Vec::with_capacity(name.as_bytes().len() + 32);
+        if let Some(below) = &self.below {
+            bytes.extend_from_slice(below.as_bytes());
+            bytes.push(b'/');
+        }
+        match &self.rename_top {
+            None if self.below.is_none() => return Ok(name.clone()),
+            None => bytes.extend_from_slice(name.as_bytes()),
+            Some(top) => {
+                bytes.extend_from_slice(top);
+                if let (_, Some(rest)) = name.split_first() {
+                    bytes.push(b'/');
+                    bytes.extend_from_slice(rest);
+                }
+            }
+        }
+        RelPath::parse(&bytes)
+    }
+
+    fn mode(&self, mode: u32) -> u32 {
+        if self.rules.keep_setid { mode & 0o7777 } else { mode & 0o777 }
+    }
+
+    /// The policy, for an entry with this size and time.
+    pub(super) fn wish(&self, size: Option<u64>, mtime: Mtime) -> Wish {
+        Wish { overwrite: self.rules.overwrite, checksum: self.rules.checksum, size, mtime }
+    }
+}
+
+/// What every announced entry has.
+pub(super) struct Seen {
+    pub(super) number: u64,
+    /// The directory entry around it.
+    pub(super) parent: Option<u64>,
+    pub(super) path: RelPath,
+    /// With the bits that may be kept.
+    pub(super) mode: u32,
+    pub(super) mtime: Mtime,
+}
+
+/// What an announced file has besides.
+struct FileSeen {
+    size: Option<u64>,
+    sparse: bool,
+    linked: bool,
+    /// As the sender says it.
+    name: Vec<u8>,
+}
+
+enum Decision {
+    Settle(Outcome),
+    Open { want: Want, incoming: Box<Incoming> },
+}
+
+impl Seen {
+    /// Its end, without content.
+    pub(super) fn settled(&self, outcome: Outcome) -> Settled {
+        Settled {
+            number: self.number,
+            path: self.path.clone(),
+            parent: self.parent,
+            linked: false,
+            size_bytes: 0,
+            digest: None,
+            outcome,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::super::testing::{MTIME, World, digest, entry, file_entry, wants};
+    use super::super::{Accept, Asked, Expect, Job, Place, Target};
+    use super::*;
+    use crate::limits;
+
+    #[test]
+    fn names_that_could_leave_the_target_end_the_session() {
+        for name in ["..", "../x", "/etc/passwd", "a/../../x", "", "a//b", "a\0b"] {
+            let mut world = World::new();
+
+            let result = world.announce(vec![file_entry(name, 1)]);
+
+            assert!(matches!(result, Err(ProtocolViolation::BadName { .. })), "{name}");
+        }
+    }
+
+    #[test]
+    fn reserved_and_too_long_names_fail_alone() {
+        let mut world = World::new();
+        let long = "x".repeat(256);
+
+        world.announce(vec![file_entry(".haul-abc", 1), file_entry(&long, 1), file_entry("f", 0)]).unwrap();
+        world.end(2, b"");
+
+        let told = world.finish();
+        assert!(matches!(told[0].1, Outcome::Failed { code: Code::Conflict, .. }));
+        assert!(matches!(told[1].1, Outcome::Failed { code: Code::Conflict, .. }));
+        assert_eq!(told[2].1, Outcome::Done);
+    }
+
+    #[test]
+    fn numbers_have_to_continue() {
+        let mut world = World::new();
+        let entries = vec![file_entry("f", 1)];
+
+        let result = world.target.handle(Job::Entries { first: 1, entries });
+
+        assert_eq!(result, Err(ProtocolViolation::Numbering { first: 1, expected: 0 }));
+    }
+
+    #[test]
+    fn entries_without_outcome_are_bounded_just_there() {
+        let mut world = World::new();
+        let batch = |from: usize, count: usize| -> Vec<Entry> {
+            (from..from + count).map(|i| file_entry(&format!("f{i}"), 1)).collect()
+        };
+        world.announce(batch(0, limits::OPEN_ENTRIES_MAX)).unwrap();
+
+        assert_eq!(world.announce(batch(limits::OPEN_ENTRIES_MAX, 1)), Err(ProtocolViolation::TooManyOpen));
+    }
+
+    #[test]
+    fn nothing_is_announced_after_the_listing() {
+        let mut world = World::new();
+        world.finish();
+
+        assert_eq!(world.announce(vec![file_entry("f", 1)]), Err(ProtocolViolation::AfterListed));
+    }
+
+    #[test]
+    fn a_name_that_nobody_asked_for_ends_the_session() {
+        let mut world =
+            World::with(|config| config.accept = Accept::Asked(vec![Asked::Exact(b"tree".to_vec())]));
+
+        world.announce(vec![entry("tree", Kind::Dir), file_entry("tree/f", 1)]).unwrap();
+        let result = world.announce(vec![file_entry("other", 1)]);
+
+        assert_eq!(result, Err(ProtocolViolation::Unasked { name: b"other".to_vec() }));
+    }
+
+    #[test]
+    fn names_land_below_the_directory_that_was_named() {
+        let temp = tempfile::tempdir().unwrap();
+        let mut world = World::over(temp, |config| {
+            if let Place::Directory { below, rename_top, .. } = &mut config.place {
+                *below = Some(RelPath::parse(b"in/here").unwrap());
+                *rename_top = Some(b"new".to_vec());
+            }
+        });
+        assert!(world.path("in/here").is_dir());
+
+        world.announce(vec![entry("tree", Kind::Dir), file_entry("tree/f", 1)]).unwrap();
+        world.send(1, b"x", 1);
+
+        assert_eq!(world.finish(), [(0, Outcome::Done), (1, Outcome::Done)]);
+        assert_eq!(world.read("in/here/new/f"), b"x");
+    }
+
+    #[test]
+    fn a_new_name_that_is_no_name_is_refused_before_anything_happens() {
+        for top in ["..", "a/b", ""] {
+            let temp = tempfile::tempdir().unwrap();
+            let root = temp.path().to_owned();
+            let rename_top = Some(top.as_bytes().to_vec());
+            let config = super::super::testing::config(Place::Directory { root, below: None, rename_top });
+
+            assert!(matches!(Target::new(config), Err(TargetError::Top { .. })), "{top}");
+        }
+    }
+
+    #[test]
+    fn a_root_that_is_not_there_is_named_in_the_error() {
+        let place = Place::Directory { root: "/nowhere/at all".into(), below: None, rename_top: None };
+
+        let error = Target::new(super::super::testing::config(place)).err().unwrap();
+
+        assert_eq!(error.to_string(), "/nowhere/at all: cannot open the target directory: it does not exist");
+    }
+
+    #[test]
+    fn what_is_there_unchanged_is_not_sent() {
+        let mut world = World::new();
+        world.announce(vec![file_entry("f", 1)]).unwrap();
+        world.send(0, b"x", 1);
+        world.idle();
+
+        world.announce(vec![file_entry("f", 1), file_entry("f", 2)]).unwrap();
+
+        assert_eq!(world.idle(), [(1, Outcome::Unchanged)]);
+        world.send(2, b"yy", 2);
+        assert_eq!(world.finish(), [(2, Outcome::Done)]);
+        assert_eq!(world.read("f"), b"yy");
+    }
+
+    #[test]
+    fn a_kept_file_stays_as_it_is() {
+        let temp = tempfile::tempdir().unwrap();
+        std::fs::write(temp.path().join("f"), "mine").unwrap();
+        let mut world = World::over(temp, |config| config.overwrite = Overwrite::Never);
+
+        world.announce(vec![file_entry("f", 1)]).unwrap();
+
+        assert_eq!(world.finish(), [(0, Outcome::Kept)]);
+        assert_eq!(world.read("f"), b"mine");
+    }
+
+    #[test]
+    fn what_appears_while_a_file_is_received_is_kept() {
+        for (overwrite, wins) in [(Overwrite::Different, false), (Overwrite::Always, true)] {
+            let mut world = World::with(|config| config.overwrite = overwrite);
+            world.announce(vec![file_entry("f", 3)]).unwrap();
+
+            std::fs::write(world.path("f"), "theirs").unwrap();
+            world.send(0, b"our", 3);
+
+            let told = world.finish();
+            assert_eq!(told[0].1 == Outcome::Done, wins);
+            assert_eq!(world.read("f"), if wins { &b"our"[..] } else { b"theirs" });
+            assert_eq!(world.names(), ["f"]);
+        }
+    }
+
+    #[test]
+    fn a_file_that_changes_while_it_is_replaced_is_kept() {
+        let temp = tempfile::tempdir().unwrap();
+        std::fs::write(temp.path().join("f"), "old").unwrap();
+        let mut world = World::over(temp, |_| {});
+        world.announce(vec![file_entry("f", 5)]).unwrap();
+
+        std::fs::write(world.path("f"), "edited").unwrap();
+        world.send(0, b"hello", 5);
+
+        let told = world.finish();
+        let Outcome::Failed { code: Code::Conflict, text } = &told[0].1 else {
+            panic!("{told:?}");
+        };
+        assert_eq!(text, "f: changed while it was being replaced; kept as it is");
+        assert_eq!(world.read("f"), b"edited");
+    }
+
+    #[test]
+    fn what_is_no_file_is_never_replaced_by_one() {
+        let temp = tempfile::tempdir().unwrap();
+        std::fs::create_dir(temp.path().join("d")).unwrap();
+        std::os::unix::fs::symlink("nowhere", temp.path().join("l")).unwrap();
+        let mut world = World::over(temp, |config| config.overwrite = Overwrite::Always);
+
+        world.announce(vec![file_entry("d", 1), file_entry("l", 1), file_entry("l/x", 1)]).unwrap();
+
+        let told = world.idle();
+        let reasons: Vec<&str> = told.iter().filter_map(|(_, outcome)| text(outcome)).collect();
+        assert_eq!(reasons[..2], ["d: is a directory", "l: a symbolic link is in the way"]);
+        assert!(matches!(told[2].1, Outcome::Failed { code: Code::Conflict, .. }));
+    }
+
+    #[test]
+    fn a_name_that_another_session_writes_is_busy_until_that_has_its_outcome() {
+        let busy = Arc::new(BusyNames::new());
+        let mut first = World::with(|config| config.busy = Arc::clone(&busy));
+        first.announce(vec![file_entry("f", 1)]).unwrap();
+        let root = first.temp.path().to_owned();
+        let mut config =
+            super::super::testing::config(Place::Directory { root, below: None, rename_top: None });
+        config.busy = busy;
+        let mut second = Target::new(config).unwrap();
+
+        second.handle(Job::Entries { first: 0, entries: vec![file_entry("f", 2)] }).unwrap();
+        let told = super::super::testing::outcomes(&mut second);
+        assert!(matches!(told[0].1, Outcome::Failed { code: Code::Busy, .. }));
+
+        first.send(0, b"x", 1);
+        first.idle();
+        second.handle(Job::Entries { first: 1, entries: vec![file_entry("f", 2)] }).unwrap();
+        assert_eq!(wants(&mut second), [(1, Want::Content)]);
+    }
+
+    #[test]
+    fn two_entries_of_one_name_do_not_write_into_each_other() {
+        let mut world = World::new();
+
+        world.announce(vec![file_entry("f", 1), file_entry("f", 1)]).unwrap();
+        world.send(0, b"x", 1);
+
+        let told = world.finish();
+        assert_eq!(told[0], (0, Outcome::Done));
+        assert!(matches!(told[1].1, Outcome::Failed { code: Code::Busy, .. }));
+    }
+
+    #[test]
+    fn an_eager_sender_is_told_only_what_it_need_not_send() {
+        let temp = tempfile::tempdir().unwrap();
+        std::fs::write(temp.path().join("kept"), "mine").unwrap();
+        let mut world = World::over(temp, |config| {
+            config.eager = true;
+            config.overwrite = Overwrite::Never;
+        });
+
+        world.announce(vec![file_entry("kept", 1), file_entry("new", 1)]).unwrap();
+        world.send(0, b"x", 1);
+        world.send(1, b"y", 1);
+
+        assert_eq!(world.finish(), [(0, Outcome::Kept), (1, Outcome::Done)]);
+        assert_eq!(world.read("kept"), b"mine");
+        assert_eq!(world.read("new"), b"y");
+    }
+
+    #[test]
+    fn a_dry_run_says_what_would_happen_and_changes_nothing() {
+        let temp = tempfile::tempdir().unwrap();
+        std::fs::write(temp.path().join("kept"), "mine").unwrap();
+        let mut world = World::over(temp, |config| {
+            config.dry_run = true;
+            config.overwrite = Overwrite::Never;
+            if let Place::Directory { below, .. } = &mut config.place {
+                *below = None;
+            }
+        });
+        let link = entry("d/l", Kind::Symlink { target: b"f".to_vec() });
+        let entries = vec![entry("d", Kind::Dir), file_entry("d/f", 1), link, file_entry("kept", 1)];
+
+        world.announce(entries).unwrap();
+
+        let planned = |n| (n, Outcome::Planned);
+        assert_eq!(world.finish(), [planned(0), planned(1), planned(2), (3, Outcome::Kept)]);
+        assert!(world.target.is_settled());
+        assert_eq!(world.names(), ["kept"]);
+    }
+
+    #[test]
+    fn a_file_with_another_than_the_expected_digest_never_gets_its_name() {
+        let mut world = World::with(|config| config.expect = Expect::One(digest(b"right")));
+        world.announce(vec![file_entry("f", 5), file_entry("g", 5)]).unwrap();
+
+        world.send(0, b"wrong", 5);
+        world.send(1, b"right", 5);
+
+        let told = world.finish();
+        assert!(matches!(told[0].1, Outcome::Failed { code: Code::Integrity, .. }));
+        assert_eq!(told[1], (1, Outcome::Done));
+        assert_eq!(world.names(), ["g"]);
+    }
+
+    #[test]
+    fn a_manifest_names_all_that_may_come_and_what_is_missing() {
+        let sums = BTreeMap::from([
+            (b"a".to_vec(), digest(b"a")),
+            (b"b".to_vec(), digest(b"other")),
+            (b"absent".to_vec(), digest(b"")),
+        ]);
+        let mut world = World::with(|config| config.expect = Expect::Manifest(sums));
+
+        world.announce(vec![file_entry("a", 1), file_entry("b", 1), file_entry("c", 1)]).unwrap();
+        world.send(0, b"a", 1);
+        world.send(1, b"b", 1);
+
+        let told = world.finish();
+        assert_eq!(told[0].1, Outcome::Done);
+        assert_eq!(text(&told[1].1), Some("b: the sender's file does not have the expected digest"));
+        assert_eq!(text(&told[2].1), Some("c: the manifest does not name this file"));
+        assert_eq!(world.target.summary().missing_names, [b"absent".to_vec()]);
+        assert_eq!(world.names(), ["a"]);
+    }
+
+    #[test]
+    fn what_is_there_is_compared_when_a_digest_is_expected() {
+        let mut world = World::new();
+        world.announce(vec![file_entry("f", 5)]).unwrap();
+        world.send(0, b"there", 5);
+        world.finish();
+        for (overwrite, expected, outcome) in [
+            (Overwrite::Different, b"there", Some(Outcome::Identical)),
+            (Overwrite::Different, b"hello", None),
+            (Overwrite::Never, b"there", Some(Outcome::Identical)),
+        ] {
+            let root = world.temp.path().to_owned();
+            let place = Place::Directory { root, below: None, rename_top: None };
+            let mut config = super::super::testing::config(place);
+            config.expect = Expect::One(digest(expected));
+            config.overwrite = overwrite;
+            let mut target = Target::new(config).unwrap();
+
+            target.handle(Job::Entries { first: 0, entries: vec![file_entry("f", 5)] }).unwrap();
+
+            let told = super::super::testing::outcomes(&mut target);
+            assert_eq!(told.first().map(|(_, outcome)| outcome.clone()), outcome);
+        }
+    }
+
+    #[test]
+    fn files_that_cannot_fit_fail_before_their_first_byte() {
+        let mut world = World::new();
+        let free = write::free_bytes(world.open_root()).unwrap();
+        let third = free / 3;
+
+        world.announce((0..4).map(|i| file_entry(&format!("f{i}"), third)).collect()).unwrap();
+
+        let told = world.idle();
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(matches!(told[0], (3, Outcome::Failed { code: Code::NoSpace, .. })));
+    }
+
+    #[test]
+    fn special_bits_are_kept_only_when_asked() {
+        use std::os::unix::fs::MetadataExt;
+
+        for (keep, want) in [(false, 0o755), (true, 0o4755)] {
+            let mut world = World::with(|config| config.keep_setid = keep);
+            world.announce(vec![Entry { mode: 0o4755, ..file_entry("f", 1) }]).unwrap();
+            world.send(0, b"x", 1);
+
+            world.finish();
+
+            assert_eq!(std::fs::metadata(world.path("f")).unwrap().mode() & 0o7777, want);
+        }
+    }
+
+    #[test]
+    fn odd_times_are_kept() {
+        use std::os::unix::fs::MetadataExt;
+
+        let mut world = World::new();
+        let mtime = Mtime { secs: -1, nanos: 999_999_999 };
+        world.announce(vec![Entry { mtime, ..file_entry("f", 1) }]).unwrap();
+        world.send(0, b"x", 1);
+        world.finish();
+
+        let metadata = std::fs::metadata(world.path("f")).unwrap();
+        assert_eq!((metadata.mtime(), metadata.mtime_nsec()), (-1, 999_999_999));
+        assert_ne!(MTIME, mtime);
+    }
+
+    fn text(outcome: &Outcome) -> Option<&str> {
+        match outcome {
+            Outcome::Failed { text, .. } => Some(text),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! Knows which byte ranges of a file have been placed, in whatever order they came.
+//!
+//! The receiver's map: every chunk and hole is entered once, neighbours melt together, and a file is complete when
+//! one range is left that covers it. Memory is proportional to the gaps, not to the chunks, and bounded by
+//! [`RANGES_MAX`]. It holds no bytes and knows no file; it refuses what an honest sender never sends.
+
+use std::ops::Range;
+
+/// Most separate placed ranges of one file. Credit bounds what an honest sender can scatter to far fewer.
+pub const RANGES_MAX: usize = 65_536;
+
+/// The placed ranges of one file.
+#[derive(Clone, Debug, Default)]
+pub struct Placement {
+    /// Sorted, non-empty, neither overlapping nor touching.
+    ranges: Vec<Range<u64>>,
+    /// The file's size, where it was announced; nothing is placed beyond it.
+    declared_size: Option<u64>,
+    /// Sum of the lengths of `ranges`, bytes.
+    placed_bytes: u64,
+}
+
+/// Why a range was not placed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PlaceError {
+    /// A range without bytes.
+    #[error("an empty range at offset {offset}")]
+    Empty {
+        /// Where it was to go.
+        offset: u64,
+    },
+    /// The end does not fit 64 bits.
+    #[error("{len} bytes at offset {offset} end beyond the largest possible file")]
+    TooFar {
+        /// Where they were to go.
+        offset: u64,
+        /// How many.
+        len: u64,
+    },
+    /// The end lies beyond the announced size.
+    #[error("{len} bytes at offset {offset} end beyond the announced size of {size}")]
+    BeyondSize {
+        /// Where they were to go.
+        offset: u64,
+        /// How many.
+        len: u64,
+        /// The announced size, bytes.
+        size: u64,
+    },
+    /// Some of these bytes are placed already.
+    #[error("{len} bytes at offset {offset} overlap bytes that are there already")]
+    Overlap {
+        /// Where they were to go.
+        offset: u64,
+        /// How many.
+        len: u64,
+    },
+    /// More gaps than [`RANGES_MAX`] allows.
+    #[error("the file arrives in more than {RANGES_MAX} separate pieces")]
+    TooScattered,
+}
+
+impl Placement {
+    /// Nothing placed, of a file of `declared_size` bytes; `None` where the size shows only at the end.
+    pub fn new(declared_size: Option<u64>) -> Self {
+        Self { ranges: Vec::new(), declared_size, placed_bytes: 0 }
+    }
+
+    /// Enters `len` bytes at `offset`. After an error nothing has changed.
+    pub fn place(&mut self, offset: u64, len: u64) -> Result<(), PlaceError> {
+        if len == 0 {
+            return Err(PlaceError::Empty { offset });
+        }
+        let end = offset.checked_add(len).ok_or(PlaceError::TooFar { offset, len })?;
+        if let Some(size) = self.declared_size
+            && end > size
+        {
+            return Err(PlaceError::BeyondSize { offset, len, size });
+        }
+
+        let after = match self.ranges.last() {
+            // The usual case: behind everything.
+            Some(last) if last.end <= offset => self.ranges.len(),
+            _ => self.ranges.partition_point(|range| range.end <= offset),
+        };
+        if self.ranges.get(after).is_some_and(|next| next.start < end) {
+            return Err(PlaceError::Overlap { offset, len });
+        }
+        let joins_next = self.ranges.get(after).is_some_and(|next| next.start == end);
+        let joins_previous = after > 0 && self.ranges[after - 1].end == offset;
+        match (joins_previous, joins_next) {
+            (true, true) => {
+                self.ranges[after - 1].end = self.ranges[after].end;
+                self.ranges.remove(after);
+            }
+            (true, false) => self.ranges[after - 1].end = end,
+            (false, true) => self.ranges[after].start = offset,
+            (false, false) if self.ranges.len() >= RANGES_MAX => return Err(PlaceError::TooScattered),
+            (false, false) => self.ranges.insert(after, offset..end),
+        }
+        self.placed_bytes += len;
+        Ok(())
+    }
+
+    /// Whether every byte of a file of `size` bytes is placed, and none beyond.
+    pub fn is_complete(&self, size: u64) -> bool {
+        match self.ranges.as_slice() {
+            [] => size == 0,
+            [only] => *only == (0..size),
+            _ => false,
+        }
+    }
+
+    /// How many bytes are placed.
+    pub fn placed_bytes(&self) -> u64 {
+        self.placed_bytes
+    }
+
+    /// Where the placed bytes that hold `offset` end; `offset` itself where that byte is not placed.
+    pub fn contiguous_from(&self, offset: u64) -> u64 {
+        let at = self.ranges.partition_point(|range| range.end <= offset);
+        match self.ranges.get(at) {
+            Some(range) if range.start <= offset => range.end,
+            _ => offset,
+        }
+    }
+
+    /// How many separate ranges are placed.
+    pub fn range_count(&self) -> usize {
+        self.ranges.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn pieces_in_any_order_become_one_range() {
+        let mut placement = Placement::new(Some(30));
+
+        for offset in [20, 0, 10] {
+            placement.place(offset, 10).unwrap();
+        }
+
+        assert_eq!(placement.range_count(), 1);
+        assert!(placement.is_complete(30));
+        assert!(!placement.is_complete(29));
+        assert!(!placement.is_complete(31));
+    }
+
+    #[test]
+    fn an_empty_file_is_complete_at_once() {
+        assert!(Placement::new(Some(0)).is_complete(0));
+        assert!(!Placement::new(None).is_complete(1));
+    }
+
+    #[test]
+    fn every_refusal_names_its_reason_and_changes_nothing() {
+        let mut placement = Placement::new(Some(100));
+        placement.place(10, 10).unwrap();
+
+        assert_eq!(placement.place(5, 0), Err(PlaceError::Empty { offset: 5 }));
+        assert_eq!(placement.place(90, 11), Err(PlaceError::BeyondSize { offset: 90, len: 11, size: 100 }));
+        assert_eq!(placement.place(u64::MAX, 2), Err(PlaceError::TooFar { offset: u64::MAX, len: 2 }));
+        for (offset, len) in [(10, 10), (9, 2), (19, 1), (0, 100), (12, 3)] {
+            assert_eq!(placement.place(offset, len), Err(PlaceError::Overlap { offset, len }));
+        }
+
+        assert_eq!(placement.placed_bytes(), 10);
+        assert_eq!(placement.range_count(), 1);
+        placement.place(90, 10).unwrap();
+        placement.place(0, 10).unwrap();
+    }
+
+    #[test]
+    fn scatter_is_bounded_just_there() {
+        let mut placement = Placement::new(None);
+        for i in 0..RANGES_MAX as u64 {
+            placement.place(i * 2, 1).unwrap();
+        }
+
+        assert_eq!(placement.place(RANGES_MAX as u64 * 2, 1), Err(PlaceError::TooScattered));
+        placement.place(1, 1).unwrap();
+        placement.place(RANGES_MAX as u64 * 2, 1).unwrap();
+    }
+
+    #[test]
+    fn a_stream_without_a_size_may_reach_the_end_of_the_number_range() {
+        let mut placement = Placement::new(None);
+
+        placement.place(u64::MAX - 1, 1).unwrap();
+
+        assert_eq!(placement.contiguous_from(u64::MAX - 1), u64::MAX);
+    }
+
+    proptest! {
+        #[test]
+        fn it_agrees_with_a_bitmap(steps in prop::collection::vec((0_u64..70, 0_u64..12), 0..60)) {
+            let mut placement = Placement::new(Some(64));
+            let mut bitmap = [false; 64];
+
+            for (offset, len) in steps {
+                let fits = len > 0 && offset + len <= 64;
+                let range = usize::try_from(offset).unwrap()..usize::try_from(offset + len).unwrap();
+                let free = fits && bitmap[range.clone()].iter().all(|placed| !placed);
+
+                prop_assert_eq!(placement.place(offset, len).is_ok(), free);
+                if free {
+                    bitmap[range].fill(true);
+                }
+            }
+
+            let count = bitmap.iter().filter(|&&placed| placed).count();
+            prop_assert_eq!(placement.placed_bytes(), count as u64);
+            prop_assert_eq!(placement.is_complete(64), count == 64);
+            let runs = (0..64).filter(|&i| bitmap[i] && (i == 0 || !bitmap[i - 1])).count();
+            prop_assert_eq!(placement.range_count(), runs);
+            for start in 0..64 {
+                let run = bitmap[start..].iter().take_while(|&&placed| placed).count();
+                prop_assert_eq!(placement.contiguous_from(start as u64), (start + run) as u64);
+            }
+        }
+    }
+}
