@@ -137,6 +137,7 @@ impl Receiver {
                 Ok(())
             }
             Frame::Message(message) => self.on_message(message),
+            // protocol.md [ROLE-1]
             Frame::Feedback { .. } => Err(Violation::new("a sender may not send Feedback")),
         }
     }
@@ -167,6 +168,7 @@ impl Receiver {
                 Ok(())
             }
             Message::Listed(listed) => {
+                // protocol.md [ENTRY-5]
                 if self.listed.is_some() || listed.entries != self.announced || !self.early.is_empty() {
                     return Err(Violation::new("it ended its listing with a wrong count, or twice"));
                 }
@@ -174,6 +176,7 @@ impl Receiver {
                 self.jobs.push_back(Job::Listed);
                 Ok(())
             }
+            // protocol.md [FILE-7]
             Message::FileFailed(failed) => {
                 self.known(failed.file)?;
                 self.jobs.push_back(Job::Failed { file: failed.file, code: failed.code, text: failed.text });
@@ -191,6 +194,7 @@ impl Receiver {
                 self.on_carrier_down(end.stream);
                 Ok(())
             }
+            // protocol.md [ROLE-1]; [OPEN-1]: a session is opened once.
             other => Err(Violation::new(format!("a sender may not send {:?}", other.frame_type()))),
         }
     }
@@ -216,9 +220,11 @@ impl Receiver {
             self.on_placed(file, offset, len, buffer.capacity() > 0);
             return Ok(());
         };
+        // protocol.md [DATA-5]
         if !open.is_file {
             return Err(Violation::new("it sent content of an entry that has none"));
         }
+        // protocol.md [FILE-2]
         if open.is_ended {
             return Err(Violation::new("it sent content behind the end of a file"));
         }
@@ -234,6 +240,7 @@ impl Receiver {
     fn on_end(&mut self, end: FileEnd) -> Result<(), Violation> {
         self.known(end.file)?;
         let Some(open) = self.open.get_mut(&end.file) else { return Ok(()) };
+        // protocol.md [FILE-2]
         if open.end.is_some() {
             return Err(Violation::new("it ended a file twice"));
         }
@@ -243,7 +250,7 @@ impl Receiver {
     }
 
     /// Hands the end of a file to the target once all content went before it. A size below what was received goes
-    /// too: the target finds the contradiction.
+    /// too: the target finds the contradiction. protocol.md [FILE-1]
     fn release_end(&mut self, file: u64) {
         if let Some(open) = self.open.get_mut(&file)
             && let Some(end) = open.end
@@ -254,6 +261,7 @@ impl Receiver {
         }
     }
 
+    /// protocol.md [FILE-6]
     fn known(&self, file: u64) -> Result<(), Violation> {
         if file < self.announced {
             return Ok(());
@@ -326,6 +334,7 @@ impl Receiver {
     }
 
     fn flush_placed(&mut self) {
+        // protocol.md [CREDIT-3]
         let granted = self.received_bytes - self.unplaced_bytes + self.window;
         self.credit = self.credit.max(granted);
         let placed = std::mem::take(&mut self.placed);
@@ -361,6 +370,7 @@ impl Receiver {
             });
             return Some(Frame::Message(Message::Outcomes(Outcomes { outcomes })));
         }
+        // protocol.md [END-2]
         if self.finish.is_some() && !self.receipt_sent {
             self.receipt_sent = true;
             let receipt = Receipt { done: self.done, failed: self.failed, ..Receipt::default() };

@@ -210,6 +210,7 @@ impl<S: Clone> Sender<S> {
                 continue;
             }
             let mut state = State::Announced;
+            // protocol.md [WANT-3]
             if self.eager && matches!(entry.kind, Kind::File { .. } | Kind::Stream) {
                 state = State::Sending;
                 self.jobs.push_back(ReadJob::Content { file, source: source.clone() });
@@ -302,6 +303,7 @@ impl<S: Clone> Sender<S> {
             if let Some(frame) = self.control.pop_front() {
                 return Some(frame);
             }
+            // protocol.md [END-1]
             if self.finish == FinishState::Open && self.is_finished() && !self.listing_only {
                 self.finish = FinishState::Sent;
                 return Some(Frame::Message(Message::Finish(Finish { stats: Stats::default() })));
@@ -351,6 +353,7 @@ impl<S: Clone> Sender<S> {
                 Ok(())
             }
             Frame::Message(Message::StreamEnd(end)) => self.on_stream_end(end),
+            // protocol.md [ROLE-1]
             other => Err(Violation::new(format!("a receiver may not send {:?}", other.frame_type()))),
         }
     }
@@ -463,6 +466,7 @@ impl<S: Clone> Sender<S> {
             }
             Want::Digest => {
                 if matches!(open.entry.kind, Kind::Stream) {
+                    // protocol.md [WANT-2]
                     return Err(Violation::new("it wants the digest of a stream before its content"));
                 }
                 open.state = State::Digesting;

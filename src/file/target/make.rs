@@ -36,6 +36,7 @@ impl Tree {
     /// Makes a symbolic link, unless the rule or what is there forbids it.
     pub(super) fn make_symlink(&mut self, seen: &Seen, target: &[u8]) -> Result<Outcome, Failure> {
         let path = &seen.path;
+        // protocol.md [LINK-1]
         if self.rules.links == LinkRule::RefuseEscaping && is_escaping(path, target) {
             let text = "a symbolic link that may lead out of this server's directory is refused";
             return Err(Failure::new(Code::NotAllowed, path.as_bytes(), text));
@@ -211,6 +212,7 @@ mod tests {
 
     #[test]
     fn a_server_refuses_links_that_lead_out() {
+        // protocol.md [LINK-1]
         let mut world = World::with(|config| config.links = LinkRule::RefuseEscaping);
 
         world.announce(vec![symlink("a", "/etc"), symlink("b", "../x"), symlink("c", "d/e")]).unwrap();
@@ -252,6 +254,7 @@ mod tests {
 
     #[test]
     fn a_link_in_the_middle_of_a_later_name_is_not_followed() {
+        // protocol.md [LINK-2]
         let outside = tempfile::tempdir().unwrap();
         let mut world = World::new();
         let target = outside.path().to_str().unwrap();
@@ -298,6 +301,7 @@ mod tests {
 
     #[test]
     fn a_hard_link_to_what_allows_none_ends_the_session() {
+        // protocol.md [ENTRY-3]
         let mut world = World::new();
         world.announce(vec![file_entry("f", 1)]).unwrap();
 

@@ -75,6 +75,7 @@ impl Tree {
             return Err(ProtocolViolation::SizeChanged { file, announced, ended: size });
         }
         let receiving = incoming.receiving(kind);
+        // protocol.md [FILE-3]
         if !receiving.placement.is_complete(size) {
             let placed = receiving.placement.placed_bytes();
             return Err(ProtocolViolation::Incomplete { file, size, placed });
@@ -205,6 +206,7 @@ impl Tree {
     }
 
     /// The file, if its content is wanted; `None` if it has an outcome and what still comes is discarded.
+    /// protocol.md [FILE-5]
     fn wanted(&mut self, file: u64) -> Result<Option<&mut Incoming>, ProtocolViolation> {
         let is_filling = self.directories.is_filling(file);
         match self.open.get_mut(&file) {
@@ -295,6 +297,7 @@ impl Tree {
         let mut part = part.expect("open_part made it");
         let own =
             cursor.finish(size).expect("all bytes are placed, and the cursor follows to the end of them");
+        // protocol.md [FILE-4]
         if own != digest {
             let text =
                 "the bytes on this disk do not have the digest that the sender computed; send it again";
@@ -506,6 +509,7 @@ mod tests {
 
     #[test]
     fn bytes_with_another_digest_never_get_the_name() {
+        // protocol.md [FILE-4]
         let mut world = World::new();
         world.announce(vec![file_entry("f", 5)]).unwrap();
 
@@ -577,6 +581,7 @@ mod tests {
 
     #[test]
     fn what_no_honest_sender_sends_ends_the_session() {
+        // protocol.md [FILE-3], [FILE-5], [DATA-6]
         let data = |file, offset, len| Job::Data { file, offset, bytes: vec![0; len] };
         let misplaced = |why| ProtocolViolation::Placement { file: 0, why };
         let cases = [
@@ -610,6 +615,7 @@ mod tests {
 
     #[test]
     fn content_that_nobody_wanted_yet_ends_the_session() {
+        // protocol.md [FILE-5]
         let temp = tempfile::tempdir().unwrap();
         std::fs::write(temp.path().join("f"), "there").unwrap();
         let mut world = World::over(temp, |config| config.checksum = true);

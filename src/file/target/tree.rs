@@ -174,6 +174,7 @@ impl Tree {
     ) -> Result<(), ProtocolViolation> {
         let path = match RelPath::parse(&entry.name).and_then(|name| self.locate(&name)) {
             Ok(path) => path,
+            // protocol.md [NAME-2]
             Err(why @ (PathError::TooLong | PathError::Reserved)) => {
                 return self.refuse_name(ledger, number, entry, why);
             }
@@ -361,6 +362,7 @@ impl Tree {
         RelPath::parse(&bytes)
     }
 
+    /// protocol.md [MODE-1]
     fn mode(&self, mode: u32) -> u32 {
         if self.rules.keep_setid { mode & 0o7777 } else { mode & 0o777 }
     }
@@ -422,6 +424,7 @@ mod tests {
 
     #[test]
     fn names_that_could_leave_the_target_end_the_session() {
+        // protocol.md [NAME-1], [NAME-2]
         for name in ["..", "../x", "/etc/passwd", "a/../../x", "", "a//b", "a\0b"] {
             let mut world = World::new();
 
@@ -433,6 +436,7 @@ mod tests {
 
     #[test]
     fn reserved_and_too_long_names_fail_alone() {
+        // protocol.md [NAME-2]
         let mut world = World::new();
         let long = "x".repeat(256);
 
@@ -476,6 +480,7 @@ mod tests {
 
     #[test]
     fn a_name_that_nobody_asked_for_ends_the_session() {
+        // protocol.md [NAME-3]
         let mut world =
             World::with(|config| config.accept = Accept::Asked(vec![Asked::Exact(b"tree".to_vec())]));
 
@@ -748,6 +753,7 @@ mod tests {
 
     #[test]
     fn special_bits_are_kept_only_when_asked() {
+        // protocol.md [MODE-1]
         use std::os::unix::fs::MetadataExt;
 
         for (keep, want) in [(false, 0o755), (true, 0o4755)] {
