@@ -424,6 +424,20 @@ impl Receiver {
         self.unplaced_bytes
     }
 
+    /// Pieces of content, and carriers whose last word is to be told, that are still remembered.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> usize {
+        let unplaced: usize = self.received_on.values().map(|on| on.unplaced.len()).sum();
+        unplaced + self.early.len() + self.untold.len() + self.open.len()
+    }
+
+    /// Whether something waits for the control connection.
+    #[cfg(test)]
+    pub(super) fn has_frames(&self) -> bool {
+        let has_records = !(self.placed.is_empty() && self.wants.is_empty() && self.outcomes.is_empty());
+        has_records || !self.control.is_empty()
+    }
+
     /// Whether the target has something to do.
     pub fn has_jobs(&self) -> bool {
         !self.jobs.is_empty()

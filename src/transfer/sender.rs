@@ -431,6 +431,12 @@ impl<S: Clone> Sender<S> {
         (self.announced, self.bytes_listed, self.listed)
     }
 
+    /// Bytes queued, pieces in flight, bytes kept.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> (usize, usize, u64) {
+        (self.queued_bytes, self.in_flight.len(), self.kept_bytes)
+    }
+
     fn on_feedback(&mut self, credit: u64, placed: &[Placed]) -> Result<(), Violation> {
         // protocol.md [CREDIT-2]
         if credit < self.credit {
