@@ -237,8 +237,8 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// All lines below `src` and `tests`. A file named `tests.rs` or `testing.rs`, the folder `tests`, and what follows
-/// `#[cfg(test)]` with a module in braces are tests.
+/// All lines below `src` and `tests`. Files named `tests.rs`, folders named `tests`, and what follows `#[cfg(test)]`
+/// with a module in braces are tests.
 fn source_lines() -> Vec<Line> {
     let mut files = Vec::new();
     for folder in ["src", "tests"] {
@@ -249,7 +249,7 @@ fn source_lines() -> Vec<Line> {
     for file in files {
         let text = fs::read_to_string(&file).expect("our sources are text");
         let file = file.strip_prefix(root()).expect("it was found below").to_owned();
-        let is_test = file.starts_with("tests") || file.ends_with("tests.rs") || file.ends_with("testing.rs");
+        let is_test = file.iter().any(|part| part == "tests" || part == "tests.rs");
         let mut side = if is_test { Side::Test } else { Side::Code };
         let mut was_cfg = false;
         for (number, text) in (1..).zip(text.lines()) {

@@ -22,11 +22,10 @@ const PUBLISH_WAIT: Duration = Duration::from_millis(50);
 
 /// Starts the thread that owns the target.
 pub fn start(session: &Arc<Session>, results: &Arc<Results>, target: Target) -> Result<(), RunError> {
-    let (session, results) = (session.clone(), results.clone());
-    spawn("writer", move || {
-        let (open, incoming) = (BTreeMap::new(), BTreeSet::new());
-        Writer { session, results, target, open, incoming, is_dirty: false }.run();
-    })
+    let (open, incoming) = (BTreeMap::new(), BTreeSet::new());
+    let writer =
+        Writer { session: session.clone(), results: results.clone(), target, open, incoming, is_dirty: false };
+    spawn(session, "writer", move || writer.run())
 }
 
 struct Writer {

@@ -50,24 +50,39 @@ pub struct Reading {
 /// Starts the lister and the reader.
 pub fn start(session: &Arc<Session>, results: &Arc<Results>, source: Source, reading: Reading) -> Result<(), RunError> {
     let (s, r) = (session.clone(), results.clone());
-    spawn("lister", move || match source {
+    spawn(session, "lister", move || match source {
         Source::Walk(walk) => list(&s, &r, *walk),
         Source::Stdin(name) => announce_stdin(&s, name),
     })?;
     let (s, r) = (session.clone(), results.clone());
-    spawn("reader", move || Reader::new(s, r, reading).run())
+    spawn(session, "reader", move || Reader::new(s, r, reading).run())
 }
 
 /// Starts only the lister, for a peer that asked what there is.
 pub fn start_listing(session: &Arc<Session>, results: &Arc<Results>, walk: Walk) -> Result<(), RunError> {
     let (s, r) = (session.clone(), results.clone());
-    spawn("lister", move || list(&s, &r, walk))
+    spawn(session, "lister", move || list(&s, &r, walk))
 }
 
-/// A named thread.
-pub(super) fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<(), RunError> {
+/// A named thread that works for `session`. Should it panic, the session ends and does not wait for it.
+pub(super) fn spawn(session: &Arc<Session>, name: &str, body: impl FnOnce() + Send + 'static) -> Result<(), RunError> {
+    let guard = Guard(session.clone());
     let failed = |error| RunError::new(Cause::Unexpected, format!("cannot start a thread: {error}"));
+    let body = move || {
+        let _guard = guard;
+        body();
+    };
     thread::Builder::new().name(name.to_owned()).spawn(body).map(drop).map_err(failed)
+}
+
+struct Guard(Arc<Session>);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.fail(RunError::new(Cause::Unexpected, "a fault in haul itself; please report it"));
+        }
+    }
 }
 
 fn sender(role: &mut Role) -> &mut Sender<Origin> {
@@ -192,26 +207,32 @@ impl Reader {
             Ok(open) => open,
             Err(error) => return self.failed(file, &found.entry.name, &error),
         };
-        self.pieces(file, &found.entry.name, false, |buffer| open.next(buffer));
+        let is_large = open.size() >= self.session.chunk_bytes() as u64;
+        self.pieces(file, &found.entry.name, is_large, false, |buffer| open.next(buffer));
     }
 
     fn stream(&mut self, file: u64) {
         let (digest, chunk_bytes) = (self.reading.digest, self.session.chunk_bytes());
         match StreamSource::stdin(digest, chunk_bytes) {
-            Ok(mut stream) => self.pieces(file, b"standard input", true, |buffer| stream.next(buffer)),
+            Ok(mut stream) => self.pieces(file, b"standard input", true, true, |buffer| stream.next(buffer)),
             Err(error) => self.failed(file, b"standard input", &SourceError::Io(error)),
         }
     }
 
+    /// Reads a source to its end. Large ones reuse chunk buffers; a small one in a large buffer would waste it.
     fn pieces(
         &mut self,
         file: u64,
         name: &[u8],
+        is_large: bool,
         keep: bool,
         mut next: impl FnMut(&mut Vec<u8>) -> Result<source::Piece, SourceError>,
     ) {
         let mut buffer = Vec::new();
         loop {
+            if is_large && buffer.capacity() == 0 {
+                buffer = self.session.take_spare();
+            }
             let span = Span::begin();
             let piece = next(&mut buffer);
             self.session.meter.add(Wait::Source, span.blocked());

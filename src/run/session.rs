@@ -24,7 +24,7 @@ use super::{
 use crate::{
     file::walk::Found,
     limits,
-    stream::Pacer,
+    stream::{Link, Pacer},
     transfer::{CONTROL, Carrier, Receiver, Sender, Violation},
     wire::{
         frame::Frame,
@@ -277,9 +277,23 @@ impl Session {
         self.look(|role| !matches!(role, Role::Lister(listing) if listing.entries.len() > LISTING_BACKLOG))
     }
 
-    /// An emptied chunk buffer, if there is one.
-    pub fn take_spare(&self) -> Option<Vec<u8>> {
-        self.lock().spare.pop()
+    /// Moves emptied chunk buffers between a connection and the file side, to where they are filled next.
+    pub fn exchange_spare(&self, link: &mut Link) {
+        let mut state = self.lock();
+        match state.role {
+            Role::Sender(_) => {
+                let sent = std::iter::from_fn(|| link.take_spare());
+                state.spare.extend(sent);
+                state.spare.truncate(SPARE_MAX);
+            }
+            Role::Receiver(_) => state.spare.drain(..).for_each(|buffer| link.recycle(buffer)),
+            Role::Lister(_) => {}
+        }
+    }
+
+    /// An emptied chunk buffer, or a new one.
+    pub fn take_spare(&self) -> Vec<u8> {
+        self.lock().spare.pop().unwrap_or_default()
     }
 
     // --- For the threads of the file side ---

@@ -17,6 +17,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::io::{self, IoSlice, Write};
 
+use crate::limits;
 use super::identity::{Identity, KeyHash};
 use super::tls::{HANDSHAKE, Pin, Tls};
 
@@ -25,6 +26,8 @@ pub struct Channel {
     kind: Kind,
     /// Bytes that the socket has not taken, roughly: plaintext of the handshake's time is not yet encrypted.
     pending_bytes: usize,
+    /// Large buffers that were sent, emptied; at most [`SPARE_MAX`].
+    spare: Vec<Vec<u8>>,
 }
 
 enum Kind {
@@ -72,7 +75,7 @@ pub enum ChannelError {
 impl Channel {
     /// No encryption: bytes pass through.
     pub fn plain() -> Self {
-        Self { kind: Kind::Plain(Plain::default()), pending_bytes: 0 }
+        Self { kind: Kind::Plain(Plain::default()), pending_bytes: 0, spare: Vec::new() }
     }
 
     /// TLS towards a server whose key has to fit `pin`. [`Self::transmit`] has the first bytes at once.
@@ -86,7 +89,7 @@ impl Channel {
     }
 
     pub(super) fn tls(tls: Tls) -> Self {
-        Self { kind: Kind::Tls(Box::new(tls)), pending_bytes: 0 }
+        Self { kind: Kind::Tls(Box::new(tls)), pending_bytes: 0, spare: Vec::new() }
     }
 
     /// Takes bytes from the socket, split anywhere, and hands what they say to `sink`, in order, in slices of any
@@ -113,6 +116,7 @@ impl Channel {
             Kind::Tls(tls) => {
                 self.pending_bytes += len + len.div_ceil(RECORD_BYTES) * RECORD_OVERHEAD_BYTES;
                 tls.send(header, &body);
+                keep_spare(&mut self.spare, body);
             }
         }
     }
@@ -120,7 +124,7 @@ impl Channel {
     /// Writes queued bytes with one call to `out` and returns how many it took; 0 when nothing is queued.
     pub fn transmit(&mut self, out: &mut dyn Write) -> io::Result<usize> {
         let written = match &mut self.kind {
-            Kind::Plain(plain) => plain.transmit(out)?,
+            Kind::Plain(plain) => plain.transmit(out, &mut self.spare)?,
             Kind::Tls(tls) => tls.transmit(out)?,
         };
         match &self.kind {
@@ -130,6 +134,11 @@ impl Channel {
             _ => self.pending_bytes = 0,
         }
         Ok(written)
+    }
+
+    /// A large buffer that was sent, emptied for reuse: fresh memory costs more than the copy into it.
+    pub fn take_spare(&mut self) -> Option<Vec<u8>> {
+        self.spare.pop()
     }
 
     /// Whether [`Self::transmit`] has something to write.
@@ -216,6 +225,16 @@ struct Plain {
     written: usize,
 }
 
+fn keep_spare(spare: &mut Vec<Vec<u8>>, mut buffer: Vec<u8>) {
+    if buffer.capacity() >= limits::CHUNK_MIN_BYTES && spare.len() < SPARE_MAX {
+        buffer.clear();
+        spare.push(buffer);
+    }
+}
+
+/// Emptied buffers that wait for reuse, at most.
+const SPARE_MAX: usize = 4;
+
 impl Plain {
     fn send(&mut self, header: &[u8], body: Vec<u8>) {
         self.gather(header);
@@ -241,7 +260,7 @@ impl Plain {
         }
     }
 
-    fn transmit(&mut self, out: &mut dyn Write) -> io::Result<usize> {
+    fn transmit(&mut self, out: &mut dyn Write, spare: &mut Vec<Vec<u8>>) -> io::Result<usize> {
         if self.segments.is_empty() {
             return Ok(0);
         }
@@ -252,18 +271,18 @@ impl Plain {
             skip = 0;
         }
         let written = out.write_vectored(&slices[..self.segments.len().min(SLICES_MAX)])?;
-        self.on_written(written);
+        self.on_written(written, spare);
         Ok(written)
     }
 
-    fn on_written(&mut self, written: usize) {
+    fn on_written(&mut self, written: usize, spare: &mut Vec<Vec<u8>>) {
         self.written += written;
         while let Some(first) = self.segments.front() {
             if self.written < first.len() {
                 return;
             }
             self.written -= first.len();
-            self.segments.pop_front();
+            keep_spare(spare, self.segments.pop_front().expect("it has a front"));
         }
         assert_eq!(self.written, 0, "a writer takes no more than it was given");
     }

@@ -158,6 +158,11 @@ impl Link {
         self.frames.recycle(buffer);
     }
 
+    /// A large buffer whose frame was sent, emptied for reuse.
+    pub fn take_spare(&mut self) -> Option<Vec<u8>> {
+        self.channel.take_spare()
+    }
+
     /// Ends our half of the TLS channel behind everything queued.
     pub fn close(&mut self) {
         self.channel.close();

@@ -97,6 +97,8 @@ pub struct Sender<S> {
     announced: u64,
     bytes_listed: u64,
     listed: Option<Listed>,
+    /// Announced entries that still wait for the control connection.
+    unsent_entries: usize,
     /// Announced entries without an outcome.
     open: BTreeMap<u64, Open<S>>,
     jobs: VecDeque<ReadJob<S>>,
@@ -168,6 +170,7 @@ impl<S: Clone> Sender<S> {
             announced: 0,
             bytes_listed: 0,
             listed: None,
+            unsent_entries: 0,
             open: BTreeMap::new(),
             jobs: VecDeque::new(),
             control: VecDeque::new(),
@@ -198,6 +201,7 @@ impl<S: Clone> Sender<S> {
             return;
         }
         let first = self.announced;
+        self.unsent_entries += batch.len();
         let entries = batch.iter().map(|(entry, _)| entry.clone()).collect();
         self.control.push_back(Frame::Message(Message::Entries(Entries { first, entries })));
         for (entry, source) in batch {
@@ -221,8 +225,9 @@ impl<S: Clone> Sender<S> {
 
     /// How many entries may be announced now. 0 asks the lister to wait.
     pub fn room_for_entries(&self) -> usize {
-        let backlog = self.control.len() * limits::ENTRIES_PER_BATCH;
-        limits::OPEN_ENTRIES_MAX.saturating_sub(self.open.len() + backlog).min(limits::ENTRIES_PER_BATCH)
+        // A listing needs no outcomes; there, only what waits for the connection counts.
+        let ahead = self.open.len().max(self.unsent_entries);
+        (limits::OPEN_ENTRIES_MAX - ahead).min(limits::ENTRIES_PER_BATCH)
     }
 
     /// The listing is complete.
@@ -301,6 +306,9 @@ impl<S: Clone> Sender<S> {
     pub fn poll_frame(&mut self, carrier: Carrier) -> Option<Frame> {
         if carrier == CONTROL {
             if let Some(frame) = self.control.pop_front() {
+                if let Frame::Message(Message::Entries(batch)) = &frame {
+                    self.unsent_entries -= batch.entries.len();
+                }
                 return Some(frame);
             }
             // protocol.md [END-1]

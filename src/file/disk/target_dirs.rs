@@ -117,11 +117,6 @@ impl TargetDirs {
         Ok(dir)
     }
 
-    /// Forgets the handle of `path`: what stands there was or will be something else.
-    pub fn forget(&mut self, path: &[u8]) {
-        self.kept.remove(path);
-    }
-
     /// Notes that names in `dir` changed.
     pub fn note_change(&mut self, dir: Arc<Dir>) {
         self.changed.push(dir);
