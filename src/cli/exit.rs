@@ -155,7 +155,7 @@ pub fn of_cause(cause: Cause) -> Exit {
         Cause::SourceChanged => Exit::SourceChanged,
         Cause::NoSpace => Exit::NoSpace,
         Cause::File => Exit::LocalFile,
-        Cause::Peer => Exit::Peer,
+        Cause::Peer | Cause::Incompatible => Exit::Peer,
         Cause::TimedOut => Exit::TimedOut,
         Cause::NothingToDo => Exit::NothingToDo,
         Cause::Interrupted => Exit::Interrupted,

@@ -204,7 +204,7 @@ async fn drive(
     };
     // protocol.md [OPEN-5]
     if digest == DigestKind::Blake3 && opened.features & FEATURE_BLAKE3 == 0 {
-        session.fail(RunError::new(Cause::Peer, format!("{}: does not know BLAKE3; leave --digest out", peer.name())));
+        session.fail(RunError::new(Cause::Incompatible, format!("{}: does not know BLAKE3; leave --digest out", peer.name())));
     }
     session.set_chunk_bytes(opened.chunk_bytes);
     let mut streams = JoinSet::new();

@@ -32,8 +32,10 @@ pub enum Cause {
     NoSpace,
     /// A local file or directory could not be used.
     File,
-    /// The other end is not haul, is incompatible or broke the protocol.
+    /// The other end is not haul or broke the protocol.
     Peer,
+    /// The other end speaks no version of the protocol that this program speaks, or lacks a feature.
+    Incompatible,
     /// The other end was silent for too long.
     TimedOut,
     /// Nothing had to be done, and the caller wants to know.
@@ -52,7 +54,8 @@ impl Cause {
             Code::SourceChanged => Self::SourceChanged,
             Code::NoSpace => Self::NoSpace,
             Code::File | Code::NotFound | Code::Conflict | Code::Busy => Self::File,
-            Code::Protocol | Code::Incompatible => Self::Peer,
+            Code::Protocol => Self::Peer,
+            Code::Incompatible => Self::Incompatible,
             Code::TimedOut => Self::TimedOut,
             Code::Interrupted => Self::Interrupted,
         }
@@ -68,6 +71,7 @@ impl Cause {
             Self::NoSpace => Code::NoSpace,
             Self::File => Code::File,
             Self::Peer => Code::Protocol,
+            Self::Incompatible => Code::Incompatible,
             Self::TimedOut => Code::TimedOut,
             Self::Interrupted => Code::Interrupted,
         }
@@ -120,6 +124,9 @@ impl RunError {
                     format!("{peer}: is not haul (or only speaks without encryption, --plain)"),
                 );
             }
+            LinkError::Channel(ChannelError::NoCommonProtocol) => {
+                return Self::new(Cause::Incompatible, format!("{peer}: {error}: it is another service, or the older haul wants an update"));
+            }
             LinkError::Hello(HelloError::NotHaul) => (Cause::Peer, "is not haul"),
             LinkError::Silent(_) => (Cause::TimedOut, "is gone"),
             LinkError::Channel(_) | LinkError::Hello(_) | LinkError::Frame(_) | LinkError::TooMuchBeforeAuth => {
@@ -141,7 +148,8 @@ impl RunError {
             OpeningError::Link(error) => Self::link(peer, error),
             OpeningError::Refused { code, text } => Self::said_by(peer, *code, text),
             OpeningError::WrongProof => Self::new(Cause::NotAllowed, format!("{peer}: {error}")),
-            OpeningError::Version { .. } => Self::new(Cause::Peer, format!("{peer}: {error}")),
+            // protocol.md [HELLO-5]
+            OpeningError::Version { .. } => Self::new(Cause::Incompatible, format!("{peer}: {error}")),
             OpeningError::Unexpected(_) => {
                 Self::new(Cause::Peer, format!("{peer}: broke the protocol: {error}"))
             }

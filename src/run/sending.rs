@@ -150,6 +150,16 @@ fn announce_stdin(session: &Session, name: Vec<u8>) {
     });
 }
 
+/// How a source is read.
+struct Reads {
+    /// It fills whole chunks.
+    is_large: bool,
+    /// It cannot be read twice.
+    keep: bool,
+    /// Began before the source was opened.
+    opening: Option<Span>,
+}
+
 struct Reader {
     session: Arc<Session>,
     results: Arc<Results>,
@@ -202,19 +212,22 @@ impl Reader {
         self.results.set_current(&found.entry.name);
         let span = Span::begin();
         let opened = self.sources.open(&found.origin, self.reading.digest, self.session.chunk_bytes());
-        self.session.meter.add(Wait::Source, span.blocked());
         let mut open = match opened {
             Ok(open) => open,
             Err(error) => return self.failed(file, &found.entry.name, &error),
         };
         let is_large = open.size() >= self.session.chunk_bytes() as u64;
-        self.pieces(file, &found.entry.name, is_large, false, |buffer| open.next(buffer));
+        let how = Reads { is_large, keep: false, opening: Some(span) };
+        self.pieces(file, &found.entry.name, how, |buffer| open.next(buffer));
     }
 
     fn stream(&mut self, file: u64) {
         let (digest, chunk_bytes) = (self.reading.digest, self.session.chunk_bytes());
         match StreamSource::stdin(digest, chunk_bytes) {
-            Ok(mut stream) => self.pieces(file, b"standard input", true, true, |buffer| stream.next(buffer)),
+            Ok(mut stream) => {
+                let how = Reads { is_large: true, keep: true, opening: None };
+                self.pieces(file, b"standard input", how, |buffer| stream.next(buffer));
+            }
             Err(error) => self.failed(file, b"standard input", &SourceError::Io(error)),
         }
     }
@@ -224,8 +237,7 @@ impl Reader {
         &mut self,
         file: u64,
         name: &[u8],
-        is_large: bool,
-        keep: bool,
+        Reads { is_large, keep, mut opening }: Reads,
         mut next: impl FnMut(&mut Vec<u8>) -> Result<source::Piece, SourceError>,
     ) {
         let mut buffer = Vec::new();
@@ -233,9 +245,12 @@ impl Reader {
             if is_large && buffer.capacity() == 0 {
                 buffer = self.session.take_spare();
             }
-            let span = Span::begin();
+            // A small file is measured once, from its opening to its content: a clock costs as much as a small read.
+            let span = opening.take().or_else(|| is_large.then(Span::begin));
             let piece = next(&mut buffer);
-            self.session.meter.add(Wait::Source, span.blocked());
+            if let Some(span) = span {
+                self.session.meter.add(Wait::Source, span.blocked());
+            }
             match piece {
                 Ok(source::Piece::Data { offset, bytes, crc }) => {
                     self.ready_bytes += bytes.len();

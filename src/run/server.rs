@@ -459,7 +459,7 @@ impl Server {
     fn prepare(&self, open: &Open, opened: &Opened, from: &str) -> Result<(Running, Work), RunError> {
         // protocol.md [OPEN-5]
         if open.digest == DigestKind::Blake3 && opened.features & FEATURE_BLAKE3 == 0 {
-            return Err(RunError::new(Cause::Peer, "asks for BLAKE3 without having it"));
+            return Err(RunError::new(Cause::Incompatible, "asks for BLAKE3 without having it"));
         }
         let refused = |text: &str| RunError::new(Cause::NotAllowed, text);
         let config = &self.config;

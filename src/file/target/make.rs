@@ -41,7 +41,7 @@ impl Tree {
             let text = "a symbolic link that may lead out of this server's directory is refused";
             return Err(Failure::new(Code::NotAllowed, path.as_bytes(), text));
         }
-        let mut existing = None;
+        let (mut existing, mut is_same_target) = (None, false);
         if let Site { dir: Some(dir), found: Some(found) } = examine(&mut self.dirs, path)? {
             if found.kind != FoundKind::Symlink {
                 let text = "something that is not a symbolic link is in the way";
@@ -49,12 +49,17 @@ impl Tree {
             }
             let points = write::read_link(&*dir, path.split_last().1)
                 .map_err(|errno| Failure::of(errno, "read the link", path.as_bytes()))?;
-            if points == target {
+            if points == target && found.existing.mtime == seen.mtime {
                 return Ok(Outcome::Unchanged);
             }
             existing = Some(found.existing);
+            is_same_target = points == target;
         }
-        let plan = self.wish(None, seen.mtime).plan_link(existing);
+        let plan = match self.wish(None, seen.mtime).plan_link(existing) {
+            // Only its time differs, and that stays.
+            Plan::Leave(_) if is_same_target => return Ok(Outcome::Unchanged),
+            plan => plan,
+        };
         self.make_link(path, plan, |dir, names| {
             let part = Part::symlink(dir, target, names)?;
             part.set_link_mtime(seen.mtime)?;

@@ -34,9 +34,10 @@ fn a_server_refuses_links_that_lead_out() {
 
 #[test]
 fn an_existing_link_follows_the_policy() {
-    for (overwrite, outcome, target) in
-        [(Overwrite::Never, Outcome::Kept, "old"), (Overwrite::Different, Outcome::Done, "new")]
-    {
+    for (overwrite, other, same, target) in [
+        (Overwrite::Never, Outcome::Kept, Outcome::Unchanged, "old"),
+        (Overwrite::Different, Outcome::Done, Outcome::Done, "new"),
+    ] {
         let temp = tempfile::tempdir().unwrap();
         std::os::unix::fs::symlink("old", temp.path().join("l")).unwrap();
         std::os::unix::fs::symlink("same", temp.path().join("s")).unwrap();
@@ -44,9 +45,22 @@ fn an_existing_link_follows_the_policy() {
 
         world.announce(vec![symlink("l", "new"), symlink("s", "same")]).unwrap();
 
-        assert_eq!(world.finish(), [(0, outcome), (1, Outcome::Unchanged)]);
+        assert_eq!(world.finish(), [(0, other), (1, same)]);
         assert_eq!(std::fs::read_link(world.path("l")).unwrap().to_str(), Some(target));
     }
+}
+
+#[test]
+fn a_link_with_the_same_target_gets_its_time_and_is_unchanged_then() {
+    let mut world = World::new();
+    std::os::unix::fs::symlink("same", world.path("s")).unwrap();
+
+    world.announce(vec![symlink("s", "same")]).unwrap();
+    world.announce(vec![symlink("s", "same")]).unwrap();
+
+    assert_eq!(world.finish(), [(0, Outcome::Done), (1, Outcome::Unchanged)]);
+    let metadata = std::fs::symlink_metadata(world.path("s")).unwrap();
+    assert_eq!((metadata.mtime(), metadata.mtime_nsec()), (MTIME.secs, i64::from(MTIME.nanos)));
 }
 
 #[test]

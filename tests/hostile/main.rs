@@ -1,0 +1,33 @@
+//! Bad input and bad peers, and what they get: a clear line, the right exit code, and nothing lost.
+//!
+//! Everything here runs the real binary in real processes on the loopback; the other end is a second one, or a peer
+//! that speaks the real protocol through the library and breaks it on purpose.
+//!
+//! ```text
+//! opening    who is there: wrong, cut and foreign tickets; no haul, silent, newer, plain
+//! proofs     replayed, reflected, relayed, raced, foreign
+//! crowds     slow and idle connections before authentication
+//! frames     bytes that are no frames, in both directions
+//! names      what a peer may not name
+//! places     what is in the way on the disk: files, permissions, space
+//! sources    files that change while they are sent
+//! ends       signals, dead and sleeping peers, slow ones
+//! rules      expected digests, known peers, authorized keys, what a server allows
+//! secrets    the token, looked for everywhere
+//! ```
+
+#[path = "../common/peer.rs"]
+mod peer;
+#[path = "../common/world.rs"]
+mod world;
+
+mod crowds;
+mod ends;
+mod frames;
+mod names;
+mod opening;
+mod places;
+mod proofs;
+mod rules;
+mod secrets;
+mod sources;
