@@ -87,6 +87,12 @@ impl AuthRequest {
         self.join
     }
 
+    /// What the client sent, for whoever wants to repeat it.
+    #[cfg(test)]
+    pub(super) fn auth(&self) -> Auth {
+        self.auth.clone()
+    }
+
     /// Whether the proof was made with this for this connection. Takes the same time for every wrong proof.
     pub fn is_proven(&self, prover: &Prover) -> bool {
         prover.verify(Side::Client, &self.transcript, &self.auth.proof)
