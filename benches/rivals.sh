@@ -56,7 +56,7 @@ facts() {
         echo '          WARNING: older than the source beside it'
     fi
     echo "rivals    $(rsync --version | head -n 1 | tr -s ' '); $(ssh -V 2>&1); $(openssl version)"
-    echo "runs      $repeats, in turn"
+    echo "runs      $repeats of every contender, in turn (one-file, small-files)"
 }
 
 each_place() {
