@@ -357,7 +357,11 @@ impl Server {
     }
 
     /// Decides who may come in. The claim of a one-time ticket is taken here, atomically.
-    fn admit(&self, request: &AuthRequest, is_plain: bool) -> Result<(Prover, Admitted), (Code, &'static str)> {
+    fn admit(
+        &self,
+        request: &AuthRequest,
+        is_plain: bool,
+    ) -> Result<(Prover, Admitted), (Code, &'static str)> {
         let refused = (Code::NotAllowed, NOT_ALLOWED);
         // protocol.md [PLAIN-1]
         if is_plain && !self.config.takes_plain {
