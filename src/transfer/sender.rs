@@ -523,10 +523,10 @@ impl<S: Clone> Sender<S> {
         self.sent_bytes -= lost;
         let gone: Vec<_> = self.in_flight.extract_if(.., |_, sent| sent.carrier == end.stream).collect();
         for ((file, offset), sent) in gone {
+            self.kept_bytes -= sent.kept.as_ref().map_or(0, |bytes| bytes.len() as u64);
             let Some(open) = self.open.get(&file) else { continue };
             match sent.kept {
                 Some(bytes) => {
-                    self.kept_bytes -= sent.len;
                     self.queued_bytes += bytes.len();
                     self.chunks.push_front(Chunk { file, offset, bytes, crc: sent.crc, keep: true });
                 }
