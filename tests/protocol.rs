@@ -57,7 +57,10 @@ fn every_rule_is_defined_once() {
     }
     for (number, line) in (1..).zip(protocol().lines()) {
         for rule in rules_in(line) {
-            assert!(seen.contains(&rule), "protocol.md:{number} speaks of [{rule}], which it does not define");
+            assert!(
+                seen.contains(&rule),
+                "protocol.md:{number} speaks of [{rule}], which it does not define"
+            );
         }
     }
 }
@@ -93,7 +96,11 @@ fn every_rule_is_enforced_by_code_and_proven_by_a_test() {
 
     assert_eq!(lacks(Side::Code), BTreeSet::new(), "rules that no code cites");
     let awaiting: BTreeSet<_> = AWAITING_A_TEST.iter().map(|&rule| rule.to_owned()).collect();
-    assert_eq!(lacks(Side::Test), awaiting, "rules that no test cites (left), and those known to wait for one (right)");
+    assert_eq!(
+        lacks(Side::Test),
+        awaiting,
+        "rules that no test cites (left), and those known to wait for one (right)"
+    );
 }
 
 #[test]
@@ -188,11 +195,13 @@ fn cited_in(line: &str) -> Vec<String> {
     let Some((_, rest)) = line.split_once(PROTOCOL) else { return Vec::new() };
     let mut rules = rules_in(rest);
     for (at, _) in rest.match_indices("] to [") {
-        let (Some(from), Some(to)) = (rules_in(&rest[..=at]).pop(), rules_in(&rest[at + 1..]).into_iter().next())
+        let (Some(from), Some(to)) =
+            (rules_in(&rest[..=at]).pop(), rules_in(&rest[at + 1..]).into_iter().next())
         else {
             continue;
         };
-        let split = |rule: &str| rule.split_once('-').map(|(name, n)| (name.to_owned(), n.parse::<u32>().unwrap()));
+        let split =
+            |rule: &str| rule.split_once('-').map(|(name, n)| (name.to_owned(), n.parse::<u32>().unwrap()));
         let (Some((name, from)), Some((_, to))) = (split(&from), split(&to)) else { continue };
         rules.extend((from + 1..to).map(|n| format!("{name}-{n}")));
     }
@@ -224,7 +233,10 @@ fn imported_in(code: &str) -> Vec<&str> {
 /// A rule is defined by its id in bold at the start of a line.
 fn defined_rules() -> Vec<String> {
     let text = protocol();
-    text.lines().filter(|line| line.starts_with("**[")).flat_map(|line| rules_in(line).into_iter().take(1)).collect()
+    text.lines()
+        .filter(|line| line.starts_with("**["))
+        .flat_map(|line| rules_in(line).into_iter().take(1))
+        .collect()
 }
 
 fn protocol() -> String {

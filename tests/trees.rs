@@ -31,7 +31,10 @@ fn a_tree_arrives_as_it_is_by_send_at_recv() {
         assert_eq!(result["directories"], count(|kind| *kind == Kind::Directory) + 1);
         assert_eq!(result["files"], count(|kind| *kind != Kind::Directory));
         assert_eq!(result["failed"], 0);
-        assert_eq!((&result["synced"], &result["confirmed"], &result["encrypted"]), (&json!(true), &json!(true), &json!(true)));
+        assert_eq!(
+            (&result["synced"], &result["confirmed"], &result["encrypted"]),
+            (&json!(true), &json!(true), &json!(true))
+        );
     }
     assert_eq!(sent["bytes"], received["bytes"]);
 }
@@ -195,7 +198,8 @@ fn a_real_tree_arrives_as_it_is() {
 
 /// The largest tree of real files that a machine with Rust has, in bounds.
 fn real_tree() -> Option<String> {
-    let home = std::env::var("CARGO_HOME").or_else(|_| std::env::var("HOME").map(|home| home + "/.cargo")).ok()?;
+    let home =
+        std::env::var("CARGO_HOME").or_else(|_| std::env::var("HOME").map(|home| home + "/.cargo")).ok()?;
     let registry = Path::new(&home).join("registry/src");
     let index = fs::read_dir(registry).ok()?.next()?.ok()?.path();
     let mut crates: Vec<_> = fs::read_dir(index).ok()?.map(|entry| entry.unwrap().path()).collect();

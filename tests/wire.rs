@@ -15,8 +15,9 @@ use haul::limits;
 use haul::wire::frame::{FileEnd, Frame, FrameError, FrameReader, FrameType, Placed};
 use haul::wire::hello::{Hello, Join};
 use haul::wire::message::{
-    Auth, AuthMethod, Close, Code, Entries, Entry, FileFailed, Finish, Intent, Kind, Listed, Message, MessageError,
-    Mtime, NotKept, Open, Outcome, Outcomes, Overwrite, Ping, Receipt, Stats, StreamEnd, Want, Wants, Welcome,
+    Auth, AuthMethod, Close, Code, Entries, Entry, FileFailed, Finish, Intent, Kind, Listed, Message,
+    MessageError, Mtime, NotKept, Open, Outcome, Outcomes, Overwrite, Ping, Receipt, Stats, StreamEnd, Want,
+    Wants, Welcome,
 };
 use serde_json::Value;
 
@@ -27,7 +28,8 @@ fn frames_are_the_golden_ones_in_both_directions() {
     let mut values = frames();
 
     for (name, vector) in vectors.iter().filter(|(_, vector)| vector.kind != "HELLO") {
-        let frame = values.remove(name.as_str()).unwrap_or_else(|| panic!("{name}: has no value in this test"));
+        let frame =
+            values.remove(name.as_str()).unwrap_or_else(|| panic!("{name}: has no value in this test"));
         let mut reader = FrameReader::new(vector.has_checksum, limits::CHUNK_BYTES);
         let mut encoded = frame.encode();
         if vector.has_checksum {
@@ -123,7 +125,11 @@ fn a_payload_that_is_cut_or_has_bytes_behind_it_is_malformed() {
             assert_eq!(error, MessageError::Malformed(kind), "{name} cut at {end}");
         }
         let longer = [payload, &[0]].concat();
-        assert_eq!(Message::decode(kind, &longer), Err(MessageError::Malformed(kind)), "{name} with a byte more");
+        assert_eq!(
+            Message::decode(kind, &longer),
+            Err(MessageError::Malformed(kind)),
+            "{name} with a byte more"
+        );
     }
 }
 
@@ -169,11 +175,11 @@ fn lists_texts_and_numbers_are_taken_just_to_their_limits() {
         let outcome = Outcome::Failed { code: Code::File, text: text(len) };
         Message::Outcomes(Outcomes { outcomes: vec![(0, outcome)] })
     };
-    let given_up = |len: usize| Message::FileFailed(FileFailed { file: 0, code: Code::File, text: text(len) });
+    let given_up =
+        |len: usize| Message::FileFailed(FileFailed { file: 0, code: Code::File, text: text(len) });
     let close = |len: usize| Message::Close(Close { code: Code::Done, text: text(len) });
-    let streams = |max_streams: u16| {
-        Message::Welcome(Welcome { proof: [0; 32], session: [0; 16], max_streams })
-    };
+    let streams =
+        |max_streams: u16| Message::Welcome(Welcome { proof: [0; 32], session: [0; 16], max_streams });
     let ended = |stream: u16| Message::StreamEnd(StreamEnd { stream, received: 0 });
     let sources = |count: usize, len: usize| pull(vec![name(len); count], Vec::new(), Vec::new());
     let patterns = |include: usize, exclude: usize, len: usize| {
@@ -296,7 +302,10 @@ fn frames() -> BTreeMap<&'static str, Frame> {
     let messages = [
         ("auth-token", Message::Auth(Auth { method: AuthMethod::Token, proof: counting(0x40) })),
         ("auth-key", Message::Auth(Auth { method: AuthMethod::Key, proof: [0; 32] })),
-        ("welcome", Message::Welcome(Welcome { proof: counting(0x60), session: counting(0xa0), max_streams: 16 })),
+        (
+            "welcome",
+            Message::Welcome(Welcome { proof: counting(0x60), session: counting(0xa0), max_streams: 16 }),
+        ),
         ("open-push", open(Intent::Push { target: b"in".to_vec() })),
         ("open-pull", golden_pull()),
         (
@@ -322,7 +331,11 @@ fn frames() -> BTreeMap<&'static str, Frame> {
         ("want", Message::Wants(Wants { wants: vec![(1, Want::Content), (2, Want::Digest)] })),
         (
             "file-failed",
-            Message::FileFailed(FileFailed { file: 4, code: Code::SourceChanged, text: "it changed".to_owned() }),
+            Message::FileFailed(FileFailed {
+                file: 4,
+                code: Code::SourceChanged,
+                text: "it changed".to_owned(),
+            }),
         ),
         (
             "outcomes",

@@ -1,6 +1,10 @@
 //! The receiving side's thread: works off the jobs of the session at the target.
 
-use std::{collections::{BTreeMap, BTreeSet}, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use super::{
     error::RunError,
@@ -25,8 +29,14 @@ const PUBLISH_WAIT: Duration = Duration::from_millis(50);
 /// Starts the thread that owns the target.
 pub fn start(session: &Arc<Session>, results: &Arc<Results>, target: Target) -> Result<(), RunError> {
     let (open, incoming) = (BTreeMap::new(), BTreeSet::new());
-    let writer =
-        Writer { session: session.clone(), results: results.clone(), target, open, incoming, is_dirty: false };
+    let writer = Writer {
+        session: session.clone(),
+        results: results.clone(),
+        target,
+        open,
+        incoming,
+        is_dirty: false,
+    };
     spawn(session, "writer", move || writer.run())
 }
 

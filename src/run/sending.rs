@@ -13,9 +13,9 @@ use super::{
 };
 use crate::{
     file::{
-        target::Expect,
         path::escape,
         source::{self, SourceError, Sources, StreamSource},
+        target::Expect,
         walk::{Found, Step, Walk},
     },
     limits,
@@ -48,7 +48,12 @@ pub struct Reading {
 }
 
 /// Starts the lister and the reader.
-pub fn start(session: &Arc<Session>, results: &Arc<Results>, source: Source, reading: Reading) -> Result<(), RunError> {
+pub fn start(
+    session: &Arc<Session>,
+    results: &Arc<Results>,
+    source: Source,
+    reading: Reading,
+) -> Result<(), RunError> {
     let (s, r) = (session.clone(), results.clone());
     spawn(session, "lister", move || match source {
         Source::Walk(walk) => list(&s, &r, *walk),
@@ -65,7 +70,11 @@ pub fn start_listing(session: &Arc<Session>, results: &Arc<Results>, walk: Walk)
 }
 
 /// A named thread that works for `session`. Should it panic, the session ends and does not wait for it.
-pub(super) fn spawn(session: &Arc<Session>, name: &str, body: impl FnOnce() + Send + 'static) -> Result<(), RunError> {
+pub(super) fn spawn(
+    session: &Arc<Session>,
+    name: &str,
+    body: impl FnOnce() + Send + 'static,
+) -> Result<(), RunError> {
     let guard = Guard(session.clone());
     let failed = |error| RunError::new(Cause::Unexpected, format!("cannot start a thread: {error}"));
     let body = move || {
@@ -172,14 +181,7 @@ struct Reader {
 
 impl Reader {
     fn new(session: Arc<Session>, results: Arc<Results>, reading: Reading) -> Self {
-        Self {
-            session,
-            results,
-            reading,
-            sources: Sources::new(),
-            ready: Vec::new(),
-            ready_bytes: 0,
-        }
+        Self { session, results, reading, sources: Sources::new(), ready: Vec::new(), ready_bytes: 0 }
     }
 
     fn run(mut self) {
@@ -259,7 +261,9 @@ impl Reader {
                 Ok(source::Piece::Hole { offset, len }) => {
                     self.ready.push(Piece::Hole(Placed { file, offset, len }));
                 }
-                Ok(source::Piece::End { size, digest }) => return self.end(FileEnd { file, size, digest }, name),
+                Ok(source::Piece::End { size, digest }) => {
+                    return self.end(FileEnd { file, size, digest }, name);
+                }
                 Err(error) => return self.failed(file, name, &error),
             }
             if self.ready_bytes >= limits::CHUNK_MIN_BYTES && !self.hand_over(file) {

@@ -200,7 +200,9 @@ impl Session {
         drop(state);
         match result {
             Ok(None) => self.wake_workers(),
-            Ok(Some(end)) => self.finish(end.map_err(|(code, text)| RunError::said_by(&self.peer(), code, &text))),
+            Ok(Some(end)) => {
+                self.finish(end.map_err(|(code, text)| RunError::said_by(&self.peer(), code, &text)))
+            }
             // protocol.md [ERR-1]
             Err(violation) => self.fail(RunError::violation(&self.peer(), &violation)),
         }
@@ -218,7 +220,8 @@ impl Session {
             && sender.has_chunks()
         {
             let wait = pacer.lock().unwrap_or_else(PoisonError::into_inner).wait(now);
-            if !wait.is_zero() && !(carrier == CONTROL && sender.has_messages()) {
+            let has_message = carrier == CONTROL && sender.has_messages();
+            if !wait.is_zero() && !has_message {
                 return Err(wait);
             }
         }
@@ -358,8 +361,10 @@ impl Session {
     pub fn fail(&self, error: RunError) {
         let mut state = self.lock();
         if state.end.is_none() {
-            state.close =
-                Some(Close { code: error.cause.code(), text: crate::wire::message::short_text(error.text.clone()) });
+            state.close = Some(Close {
+                code: error.cause.code(),
+                text: crate::wire::message::short_text(error.text.clone()),
+            });
         }
         drop(state);
         self.finish(Err(error));
@@ -452,7 +457,9 @@ impl State {
                     Ok(SessionEnd { receipt: end.receipt, sender: self.sender_stats, is_confirmed: true })
                 }))
             }
-            Role::Sender(_) => Err(Violation::new("only the control connection carries what a receiver says")),
+            Role::Sender(_) => {
+                Err(Violation::new("only the control connection carries what a receiver says"))
+            }
             Role::Receiver(receiver) => {
                 if let Frame::Message(Message::Finish(finish)) = &frame {
                     self.sender_stats = finish.stats;

@@ -176,13 +176,15 @@ impl Tls {
         }
     }
 
-    pub(super) fn send(&mut self, header: &[u8], body: &[u8]) {
-        let parts = [IoSlice::new(header), IoSlice::new(body)];
-        match self.connection.writer().write_vectored(&parts) {
-            Ok(written) => assert_eq!(written, header.len() + body.len(), "the buffer has no limit"),
+    /// Encrypts plaintext for [`Self::transmit`] and says how much it took: all of it.
+    pub(super) fn seal(&mut self, parts: &[IoSlice<'_>]) -> usize {
+        let len = parts.iter().map(|part| part.len()).sum();
+        match self.connection.writer().write_vectored(parts) {
+            Ok(written) => assert_eq!(written, len, "the buffer has no limit"),
             // The connection has failed; `handle_input` has said or will say so.
             Err(error) => tracing::debug!(%error, "data for a failed connection is dropped"),
         }
+        len
     }
 
     pub(super) fn transmit(&mut self, out: &mut dyn Write) -> std::io::Result<usize> {
@@ -195,10 +197,6 @@ impl Tls {
 
     pub(super) fn is_established(&self) -> bool {
         self.established
-    }
-
-    pub(super) fn is_handshaking(&self) -> bool {
-        self.connection.is_handshaking()
     }
 
     pub(super) fn peer_key(&self) -> Option<KeyHash> {

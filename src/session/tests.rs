@@ -48,7 +48,9 @@ fn a_wrong_token_is_refused_in_words() {
             pair.carry();
 
             let answer = pair.client_opening.advance(NOW, &mut pair.client);
-            assert!(matches!(answer, Err(OpeningError::Refused { code: Code::NotAllowed, text }) if text == "no"));
+            assert!(
+                matches!(answer, Err(OpeningError::Refused { code: Code::NotAllowed, text }) if text == "no")
+            );
         }
     }
 }
@@ -116,7 +118,8 @@ fn only_who_knows_the_session_joins_it() {
     for is_tls in [true, false] {
         let (mine, at_server) =
             Pair::new(is_tls, Credential::Token(token(1))).open(&Prover::Key(token(1))).unwrap();
-        let (foreign, _) = Pair::new(is_tls, Credential::Token(token(1))).open(&Prover::Key(token(1))).unwrap();
+        let (foreign, _) =
+            Pair::new(is_tls, Credential::Token(token(1))).open(&Prover::Key(token(1))).unwrap();
         let join = Join { session: SESSION, stream: 3 };
         let prover = Prover::Join { secret: at_server.secret, join };
 
@@ -176,7 +179,11 @@ fn peers_without_a_common_version_both_say_so() {
     // protocol.md [HELLO-5]
     for (client, server) in [((1, 1), (2, 3)), ((2, 3), (1, 1))] {
         for is_tls in [true, false] {
-            let speaks = |(version_min, version_max), hello: &Hello| Hello { version_min, version_max, ..hello.clone() };
+            let speaks = |(version_min, version_max), hello: &Hello| Hello {
+                version_min,
+                version_max,
+                ..hello.clone()
+            };
             let mut pair = Pair::with_hellos(
                 is_tls,
                 Credential::Open,
@@ -305,7 +312,9 @@ impl Pair {
         self.client.queue_hello(NOW, hello);
         self.client.queue(NOW, Frame::Message(Message::Auth(auth)));
         self.carry();
-        self.server_opening.advance(NOW, &mut self.server).map(|request| request.expect("all of it has arrived"))
+        self.server_opening
+            .advance(NOW, &mut self.server)
+            .map(|request| request.expect("all of it has arrived"))
     }
 
     /// Opens it: the server checks the proof and gives its own, both with `prover`.
@@ -347,7 +356,7 @@ fn carry(from: &mut Link, to: &mut Link, piece: usize) -> bool {
 }
 
 fn have_one_secret(a: &Opened, b: &Opened) -> bool {
-    let join = crate::security::Join { session: SESSION, stream: 1 };
+    let join = security::Join { session: SESSION, stream: 1 };
     let transcript = Transcript::new(Some([5; 32]), b"one", b"two");
     let proof = a.secret.prove_join(Side::Client, join, &transcript);
     b.secret.verify_join(Side::Client, join, &transcript, &proof)

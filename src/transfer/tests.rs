@@ -16,8 +16,8 @@ use crate::{
     wire::{
         frame::{FileEnd, Frame, Placed},
         message::{
-            DigestKind, Entries, FileFailed, Finish, Intent, Kind, Listed, Message, Mtime, Open, Outcomes, Overwrite,
-            Ping, Receipt, StreamEnd, Wants,
+            DigestKind, Entries, FileFailed, Finish, Intent, Kind, Listed, Message, Mtime, Open, Outcomes,
+            Overwrite, Ping, Receipt, StreamEnd, Wants,
         },
     },
 };
@@ -200,11 +200,14 @@ impl World {
 
     /// One step of the reading thread.
     fn read(&mut self) {
-        let Some((job, at)) = self.reading.take().or_else(|| self.sender.poll_job().map(|job| (job, 0))) else {
+        let Some((job, at)) = self.reading.take().or_else(|| self.sender.poll_job().map(|job| (job, 0)))
+        else {
             return;
         };
         let file = match &job {
-            ReadJob::Content { file, .. } | ReadJob::Digest { file, .. } | ReadJob::Again { file, .. } => *file,
+            ReadJob::Content { file, .. } | ReadJob::Digest { file, .. } | ReadJob::Again { file, .. } => {
+                *file
+            }
         };
         let plan = &self.plans[usize::try_from(file).unwrap()];
         let failed = Piece::Failed { file, code: Code::SourceChanged, text: "as planned".to_owned() };
@@ -347,9 +350,8 @@ impl World {
 
     /// Nothing is on its way and everybody knows about every death.
     fn is_silent(&self) -> bool {
-        let is_quiet = |c: &FakeCarrier| {
-            (c.wire.is_empty() && !c.is_dead) || (c.sender_knows && c.receiver_knows)
-        };
+        let is_quiet =
+            |c: &FakeCarrier| (c.wire.is_empty() && !c.is_dead) || (c.sender_knows && c.receiver_knows);
         self.carriers.values().all(is_quiet)
             && self.to_sender.is_empty()
             && self.events.is_empty()
@@ -405,15 +407,19 @@ impl Plan {
             plan.size += len;
         }
         let is_stream = rng.one_in(8);
-        plan.kind =
-            if is_stream { Kind::Stream } else { Kind::File { size: plan.size, sparse: true, linked: false } };
+        plan.kind = if is_stream {
+            Kind::Stream
+        } else {
+            Kind::File { size: plan.size, sparse: true, linked: false }
+        };
         plan.answer = match rng.below(8) {
             0 => Answer::Keep,
             1 if !is_stream => Answer::CompareEqual,
             2 if !is_stream => Answer::CompareDifferent,
             _ => Answer::Take,
         };
-        plan.fails_at = rng.one_in(8).then(|| usize::try_from(rng.below(plan.pieces.len() as u64 + 1)).unwrap());
+        plan.fails_at =
+            rng.one_in(8).then(|| usize::try_from(rng.below(plan.pieces.len() as u64 + 1)).unwrap());
         plan.changes = rng.one_in(8);
         plan.target_fails_at = rng.one_in(8).then(|| rng.below(plan.size + 1));
         plan
@@ -520,7 +526,8 @@ impl FakeTarget {
             return;
         }
         let whole = self.files.entry(file).or_insert_with(|| vec![None; usize::try_from(plan.size).unwrap()]);
-        let wanted = if bytes.is_some() { content(file, offset, len) } else { vec![0; usize::try_from(len).unwrap()] };
+        let wanted =
+            if bytes.is_some() { content(file, offset, len) } else { vec![0; usize::try_from(len).unwrap()] };
         assert!(bytes.is_none_or(|bytes| bytes == wanted), "wrong bytes");
         for (at, byte) in (usize::try_from(offset).unwrap()..).zip(wanted) {
             assert!(whole[at].replace(byte).is_none(), "byte {at} of {file} was placed twice");
@@ -764,7 +771,10 @@ fn what_was_lost_with_a_connection_costs_no_credit() {
     assert!(sender.poll_frame(3).is_some() && sender.poll_frame(3).is_some());
 
     sender.on_carrier_down(3);
-    assert!(matches!(drain(&mut sender)[..], [Frame::Message(Message::StreamEnd(StreamEnd { stream: 3, .. }))]));
+    assert!(matches!(
+        drain(&mut sender)[..],
+        [Frame::Message(Message::StreamEnd(StreamEnd { stream: 3, .. }))]
+    ));
     assert!(sender.poll_frame(3).is_none());
     sender.handle_frame(credit(9, &[(0, 0, 5)])).unwrap();
     sender.handle_frame(stream_end(3, 5)).unwrap();
@@ -964,7 +974,8 @@ fn a_file_ends_once_and_nothing_follows() {
 #[test]
 fn nothing_is_said_about_entries_that_were_never_announced() {
     // protocol.md [FILE-6]
-    let failed = Frame::Message(Message::FileFailed(FileFailed { file: 1, code: Code::File, text: String::new() }));
+    let failed =
+        Frame::Message(Message::FileFailed(FileFailed { file: 1, code: Code::File, text: String::new() }));
 
     for frame in [Frame::FileEnd(end(1, 0)), Frame::FileDigest(end(1, 0)), failed] {
         assert_violation(receiving(&[file(5)]).handle_frame(CONTROL, frame));

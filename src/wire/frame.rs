@@ -217,17 +217,17 @@ impl Frame {
         out
     }
 
-    /// Parses a payload; for DATA, `payload` begins with file number and offset, which are cut off in place.
-    fn decode(kind: FrameType, payload: Vec<u8>) -> Result<Self, FrameError> {
+    /// Parses the payload of any frame but DATA, which [`FrameReader`] assembles.
+    fn decode(kind: FrameType, payload: &[u8]) -> Result<Self, FrameError> {
         let malformed = FrameError::Malformed(kind);
         match kind {
             FrameType::Data => unreachable!("DATA is assembled by the reader"),
             FrameType::Hole => {
-                let range = parse_placed(&payload).ok_or(malformed)?;
+                let range = parse_placed(payload).ok_or(malformed)?;
                 Ok(Self::Hole(range))
             }
             FrameType::FileEnd | FrameType::FileDigest => {
-                let payload: &[u8; 48] = payload.as_slice().try_into().map_err(|_| malformed)?;
+                let payload: &[u8; 48] = payload.try_into().map_err(|_| malformed)?;
                 let (numbers, digest) = payload.split_at(16);
                 let end = FileEnd {
                     file: u64_at(numbers, 0),
@@ -245,7 +245,7 @@ impl Frame {
                 let placed = records.map(parse_placed).collect::<Option<_>>().ok_or(malformed)?;
                 Ok(Self::Feedback { credit: u64::from_le_bytes(*credit), placed })
             }
-            _ => Ok(Self::Message(Message::decode(kind, &payload)?)),
+            _ => Ok(Self::Message(Message::decode(kind, payload)?)),
         }
     }
 }
@@ -313,7 +313,14 @@ struct Body {
 impl FrameReader {
     /// A reader of frames with or without checksums, whose DATA frames carry at most `chunk_max` bytes.
     pub fn new(checksums: bool, chunk_max: usize) -> Self {
-        Self { checksums, chunk_max, head: Vec::new(), body: None, frames: VecDeque::new(), spare: Vec::new() }
+        Self {
+            checksums,
+            chunk_max,
+            head: Vec::new(),
+            body: None,
+            frames: VecDeque::new(),
+            spare: Vec::new(),
+        }
     }
 
     /// The next whole frame.
@@ -422,7 +429,8 @@ impl FrameReader {
 
     /// Turns the body into a frame once all of it is there.
     fn finish_body(&mut self) -> Result<(), FrameError> {
-        let whole = |body: &Body| body.missing == 0 && (body.crc.is_none() || body.tail.len() == CHECKSUM_BYTES);
+        let whole =
+            |body: &Body| body.missing == 0 && (body.crc.is_none() || body.tail.len() == CHECKSUM_BYTES);
         let Some(body) = self.body.take_if(|body| whole(body)) else { return Ok(()) };
         // protocol.md [FRAME-3]
         if let Some(crc) = body.crc
@@ -437,7 +445,7 @@ impl FrameReader {
                 offset: u64_at(&self.head, 16),
                 bytes: body.payload,
             }),
-            Some(kind) => self.frames.push_back(Frame::decode(kind, body.payload)?),
+            Some(kind) => self.frames.push_back(Frame::decode(kind, &body.payload)?),
         }
         self.head.clear();
         Ok(())
@@ -593,7 +601,8 @@ mod tests {
         let past = data_header(0, limits::FILE_MAX_BYTES, 1);
         let wraps = data_header(0, u64::MAX, 1);
 
-        let refused = |bytes: &[u8]| FrameReader::new(false, limits::CHUNK_BYTES).handle_input(bytes).is_err();
+        let refused =
+            |bytes: &[u8]| FrameReader::new(false, limits::CHUNK_BYTES).handle_input(bytes).is_err();
 
         assert!(!refused(&last));
         assert!(refused(&empty));
@@ -607,7 +616,7 @@ mod tests {
         let decode = |placed: &Placed| {
             let mut payload = Vec::new();
             put_placed(placed, &mut payload);
-            Frame::decode(FrameType::Hole, payload)
+            Frame::decode(FrameType::Hole, &payload)
         };
         let malformed = Err(FrameError::Malformed(FrameType::Hole));
 
@@ -615,10 +624,10 @@ mod tests {
         assert_eq!(decode(&Placed { file: 0, offset: 0, len: 0 }), malformed);
         assert_eq!(decode(&Placed { file: 0, offset: 1, len: limits::FILE_MAX_BYTES }), malformed);
         assert_eq!(decode(&Placed { file: 0, offset: u64::MAX, len: 1 }), malformed);
-        assert_eq!(Frame::decode(FrameType::Hole, vec![0; 23]), malformed);
-        assert!(Frame::decode(FrameType::FileEnd, vec![0; 49]).is_err());
-        assert!(Frame::decode(FrameType::Feedback, vec![1; 8 + 23]).is_err());
-        assert!(Frame::decode(FrameType::Feedback, vec![1; 7]).is_err());
+        assert_eq!(Frame::decode(FrameType::Hole, &[0; 23]), malformed);
+        assert!(Frame::decode(FrameType::FileEnd, &[0; 49]).is_err());
+        assert!(Frame::decode(FrameType::Feedback, &[1; 8 + 23]).is_err());
+        assert!(Frame::decode(FrameType::Feedback, &[1; 7]).is_err());
     }
 
     #[test]
@@ -654,7 +663,7 @@ mod tests {
         ) {
             let kind = FrameType::ALL[kind];
             if kind != FrameType::Data {
-                let _ = Frame::decode(kind, payload);
+                let _ = Frame::decode(kind, &payload);
             }
         }
     }

@@ -95,13 +95,25 @@ impl Place {
             return Some(self.command(haul()));
         }
         let options = [format!("--reuid={NOBODY}"), format!("--regid={NOBODY}"), "--clear-groups".to_owned()];
-        let probe = Command::new("setpriv").args(&options).arg(haul()).arg("--version").stdout(Stdio::null()).status();
+        let probe = Command::new("setpriv")
+            .args(&options)
+            .arg(haul())
+            .arg("--version")
+            .stdout(Stdio::null())
+            .status();
         if !probe.is_ok_and(|status| status.success()) {
             skip("setpriv is not installed, or the binary lies where nobody may look");
             return None;
         }
         for dir in ["data", "home"] {
-            assert!(self.command("chown").args(["-hR", &NOBODY.to_string()]).arg(self.dir.path().join(dir)).status().unwrap().success());
+            assert!(
+                self.command("chown")
+                    .args(["-hR", &NOBODY.to_string()])
+                    .arg(self.dir.path().join(dir))
+                    .status()
+                    .unwrap()
+                    .success()
+            );
         }
         let mut command = self.command("setpriv");
         command.args(options).arg(haul());

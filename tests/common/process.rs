@@ -79,11 +79,9 @@ impl Process {
             match self.told.recv_timeout(until.duration_since(clock::now())) {
                 Ok(told) => self.keep(told),
                 Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => break,
-                Err(std::sync::mpsc::RecvTimeoutError::Timeout) => panic!(
-                    "does not end\nstdout: {}\nstderr: {}",
-                    lossy(&self.stdout),
-                    lossy(&self.stderr)
-                ),
+                Err(std::sync::mpsc::RecvTimeoutError::Timeout) => {
+                    panic!("does not end\nstdout: {}\nstderr: {}", lossy(&self.stdout), lossy(&self.stderr))
+                }
             }
         }
         let code = self.child.wait().unwrap().code().unwrap_or(-1);

@@ -62,7 +62,8 @@ const BUFFER_BYTES: u32 = 64 << 10;
 impl Proxy {
     /// Starts to pass connections on to `to`.
     pub fn start(to: SocketAddr, manner: Manner) -> Self {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let shared = Arc::new(Shared {
             manner,
             to,
@@ -208,7 +209,8 @@ impl Shared {
         let until = {
             let mut free_at = self.free_at.lock().unwrap();
             let now = Instant::now();
-            let until = free_at.map_or(now, |at| at.max(now)) + Duration::from_secs(1).mul_f64(len as f64 / rate as f64);
+            let until = free_at.map_or(now, |at| at.max(now))
+                + Duration::from_secs(1).mul_f64(len as f64 / rate as f64);
             *free_at = Some(until);
             until
         };

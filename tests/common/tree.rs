@@ -46,7 +46,9 @@ pub enum Kind {
 impl fmt::Debug for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::File(size, digest, first) => write!(f, "file of {size}, {digest}, first name {}", escape(first)),
+            Self::File(size, digest, first) => {
+                write!(f, "file of {size}, {digest}, first name {}", escape(first))
+            }
             Self::Directory => f.write_str("directory"),
             Self::Link(target) => write!(f, "link to {}", escape(target)),
             Self::Special => f.write_str("special"),
@@ -169,9 +171,7 @@ impl Looker {
                     Kind::File(size, digest, first.clone())
                 }
                 FileType::Directory => Kind::Directory,
-                FileType::Symlink => {
-                    Kind::Link(readlinkat(dir, &name, Vec::new()).unwrap().into_bytes())
-                }
+                FileType::Symlink => Kind::Link(readlinkat(dir, &name, Vec::new()).unwrap().into_bytes()),
                 _ => Kind::Special,
             };
             let mode = if matches!(kind, Kind::Link(_)) { 0 } else { stat.st_mode & 0o7777 };
