@@ -172,9 +172,12 @@ impl Session {
     pub fn detach(&self, carrier: Carrier, error: Option<RunError>) {
         self.carriers.lock().unwrap_or_else(PoisonError::into_inner).remove(&carrier);
         if carrier == CONTROL {
-            // protocol.md [CONN-2]
-            let error = error.unwrap_or_else(|| RunError::cut_off(&self.peer()));
-            self.finish(Err(error));
+            match error {
+                // protocol.md [ERR-2]: where the peer still listens, it learns why.
+                Some(error) => self.fail(error),
+                // protocol.md [CONN-2]
+                None => self.finish(Err(RunError::cut_off(&self.peer()))),
+            }
         } else if !self.is_over() {
             tracing::info!(carrier, error = error.map(|e| e.text), "a connection of the session is gone");
             match &mut self.lock().role {

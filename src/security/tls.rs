@@ -476,18 +476,22 @@ mod tests {
         let mut pair = Pair::new(&identity(), Pin::Any, &identity());
         pair.run().unwrap();
         pair.client.send(b"head", vec![0; 100_000]);
-        let before = pair.client.pending_bytes();
+        assert_eq!(pair.client.pending_bytes(), 100_004);
         let mut room = vec![0; 30_000];
 
         let written = pair.client.transmit(&mut room.as_mut_slice()).unwrap();
 
         assert_eq!(written, 30_000);
-        assert_eq!(pair.client.pending_bytes(), before - written);
+        let overhead = pair.client.pending_bytes() + written - 100_004;
+        assert!(
+            (1..1000).contains(&overhead),
+            "what is encrypted counts with its records' overhead: {overhead}"
+        );
         let mut rest = Vec::new();
         while pair.client.wants_write() {
             pair.client.transmit(&mut rest).unwrap();
         }
-        assert_eq!(rest.len(), before - written, "the estimate is exact once established");
+        assert!(rest.len() >= 100_004 - written);
         assert_eq!(pair.client.pending_bytes(), 0);
     }
 
@@ -633,10 +637,10 @@ mod tests {
     fn a_record_that_was_changed_is_refused_and_nothing_of_it_is_handed_over() {
         let mut pair = Pair::new(&identity(), Pin::Any, &identity());
         pair.run().unwrap();
-        pair.client.send(b"first", Vec::new());
-        pair.client.send(b"second", Vec::new());
         let mut bytes = Vec::new();
-        while pair.client.wants_write() {
+        // Each is written before the next is queued, so that it has a record of its own.
+        for part in [b"first", b"other"] {
+            pair.client.send(part, Vec::new());
             pair.client.transmit(&mut bytes).unwrap();
         }
         *bytes.last_mut().unwrap() ^= 1;

@@ -20,7 +20,8 @@ pub(super) struct Filling {
     pub(super) mtime: Mtime,
     /// The directory around it.
     pub(super) parent: Option<u64>,
-    /// What will be told unless its metadata cannot be set.
+    /// What will be told unless its metadata cannot be set; [`Outcome::Unchanged`] as long as it was there already
+    /// with its mode.
     pub(super) outcome: Outcome,
 }
 

@@ -162,7 +162,11 @@ impl Tree {
             // Where this is not allowed, what is put into it will say so.
             let _ = write::set_mode_of_dir(&*dir, name, found.mode | 0o700);
         }
-        Ok(Outcome::Done)
+        Ok(match found.mode == seen.mode {
+            true => Outcome::Unchanged,
+            false if self.rules.dry_run => Outcome::Planned,
+            false => Outcome::Done,
+        })
     }
 
     /// Carries out the plan for a link: `make` puts it beside its name.

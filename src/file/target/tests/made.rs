@@ -289,6 +289,34 @@ fn two_sources_may_bring_the_same_directory() {
     assert_eq!(std::fs::metadata(world.path("d")).unwrap().mode() & 0o7777, 0o750);
 }
 
+#[test]
+fn a_directory_with_its_mode_and_time_is_unchanged() {
+    let mut world = World::new();
+    let all = || vec![entry("d", Kind::Dir), entry("d/e", Kind::Dir), file_entry("d/e/f", 1)];
+    world.announce(all()).unwrap();
+    world.send(2, b"x", 1);
+    world.target.handle(Job::Idle).unwrap();
+
+    world.announce(vec![entry("z", Kind::Dir)]).unwrap();
+    world.announce(all()).unwrap();
+
+    let told = world.finish();
+    assert!(told.contains(&(0, Outcome::Done)) && told.contains(&(1, Outcome::Done)), "{told:?}");
+    assert!(told.contains(&(4, Outcome::Unchanged)) && told.contains(&(5, Outcome::Unchanged)), "{told:?}");
+}
+
+#[test]
+fn a_directory_that_got_something_gets_its_time_again() {
+    let mut world = World::new();
+    world.announce(vec![entry("d", Kind::Dir), entry("z", Kind::Dir)]).unwrap();
+
+    world.announce(vec![entry("d", Kind::Dir), file_entry("d/f", 1)]).unwrap();
+    world.send(3, b"x", 1);
+
+    assert!(world.finish().contains(&(2, Outcome::Done)));
+    assert_eq!(std::fs::metadata(world.path("d")).unwrap().mtime(), MTIME.secs);
+}
+
 fn symlink(name: &str, target: &str) -> Entry {
     entry(name, Kind::Symlink { target: target.as_bytes().to_vec() })
 }
