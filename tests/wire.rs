@@ -104,12 +104,11 @@ fn the_examples_in_the_protocol_are_the_golden_bytes() {
 
 #[test]
 fn an_encoder_in_another_language_agrees() {
-    let output = Command::new("python3").arg("-B").arg(root().join("fixtures/wire/check.py")).output();
+    let check = Command::new("python3").arg("-B").arg(root().join("fixtures/wire/check.py")).output();
 
-    match output {
-        Ok(output) => assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout)),
-        Err(error) => eprintln!("not run, there is no python3: {error}"),
-    }
+    // A machine without Python proves nothing here, and nothing against it.
+    let Ok(check) = check else { return };
+    assert!(check.status.success(), "{}", String::from_utf8_lossy(&check.stdout));
 }
 
 #[test]

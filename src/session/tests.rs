@@ -356,7 +356,7 @@ fn carry(from: &mut Link, to: &mut Link, piece: usize) -> bool {
 }
 
 fn have_one_secret(a: &Opened, b: &Opened) -> bool {
-    let join = crate::security::Join { session: SESSION, stream: 1 };
+    let join = security::Join { session: SESSION, stream: 1 };
     let transcript = Transcript::new(Some([5; 32]), b"one", b"two");
     let proof = a.secret.prove_join(Side::Client, join, &transcript);
     b.secret.verify_join(Side::Client, join, &transcript, &proof)
