@@ -4,7 +4,10 @@ use std::{
     ffi::OsString,
     fs::File,
     io::{self, IsTerminal as _},
-    os::{fd::AsFd as _, unix::ffi::{OsStrExt as _, OsStringExt as _}},
+    os::{
+        fd::AsFd as _,
+        unix::ffi::{OsStrExt as _, OsStringExt as _},
+    },
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -116,7 +119,8 @@ fn sources(args: &Args, out: &Output) -> anyhow::Result<(Place, Vec<Place>)> {
     }
     if sources.is_empty() {
         let place = peer::from_elsewhere(out)?;
-        sources.push(place.ok_or_else(|| usage("what? Name a ticket, @FILE or HOST:PATH, or set HAUL_TICKET"))?);
+        sources
+            .push(place.ok_or_else(|| usage("what? Name a ticket, @FILE or HOST:PATH, or set HAUL_TICKET"))?);
     }
     let server = sources[0].clone();
     if !sources.iter().all(|source| source.is_same_server(&server)) {
@@ -150,7 +154,8 @@ fn landing(args: &Args, place: &Place, sources: &[Place]) -> anyhow::Result<Land
             return Err(usage("-o - writes a file to standard output, which is a terminal; redirect it"));
         }
         let stdout = io::stdout().as_fd().try_clone_to_owned().map(File::from);
-        let stdout = stdout.map_err(|error| Failure::new(Exit::LocalFile, format!("standard output: {error}")))?;
+        let stdout =
+            stdout.map_err(|error| Failure::new(Exit::LocalFile, format!("standard output: {error}")))?;
         return Ok(Landing { place: target::Place::Stdout(Box::new(stdout)), is_new: true });
     }
     let wants_dir = output.as_os_str().as_bytes().ends_with(b"/");
@@ -159,7 +164,9 @@ fn landing(args: &Args, place: &Place, sources: &[Place]) -> anyhow::Result<Land
         return Ok(directory(output.clone(), None, is_new));
     }
     let comes_with_contents = |source: &Place| {
-        source.path.ends_with(b"/") || has_wildcard(&source.path) || (source.path.is_empty() && !place.is_one_time())
+        source.path.ends_with(b"/")
+            || has_wildcard(&source.path)
+            || (source.path.is_empty() && !place.is_one_time())
     };
     if wants_dir || sources.len() > 1 || sources.iter().any(comes_with_contents) {
         if output.exists() {

@@ -73,8 +73,9 @@ pub fn run(args: &Args, out: &Output) -> anyhow::Result<Exit> {
     let place = match (parsed, &args.source) {
         (Some(place), _) => place,
         (None, source) => {
-            let mut place = peer::from_elsewhere(out)?
-                .ok_or_else(|| Failure::new(Exit::Usage, "what? Name a ticket, @FILE or HOST:PATH, or set HAUL_TICKET"))?;
+            let mut place = peer::from_elsewhere(out)?.ok_or_else(|| {
+                Failure::new(Exit::Usage, "what? Name a ticket, @FILE or HOST:PATH, or set HAUL_TICKET")
+            })?;
             if let Some(path) = source {
                 place.path = std::os::unix::ffi::OsStrExt::as_bytes(path.as_os_str()).to_vec();
             }
@@ -115,7 +116,9 @@ fn print(running: &crate::run::client::Running, out: &Output) -> anyhow::Result<
     let mut all = Vec::new();
     loop {
         let more = running.session.wait_for(|role| match role {
-            Role::Lister(listing) if !listing.entries.is_empty() => Some(std::mem::take(&mut listing.entries)),
+            Role::Lister(listing) if !listing.entries.is_empty() => {
+                Some(std::mem::take(&mut listing.entries))
+            }
             _ => None,
         });
         // What came with the end is still there.
@@ -145,7 +148,14 @@ fn json(entry: &Entry) -> JsonEntry {
         Kind::Dir => ("directory", None, None),
         Kind::Symlink { target } => ("link", None, Some(escape(target))),
     };
-    JsonEntry { name: JsonName::new(&entry.name), kind, size, mode: entry.mode, mtime_s: entry.mtime.secs, target }
+    JsonEntry {
+        name: JsonName::new(&entry.name),
+        kind,
+        size,
+        mode: entry.mode,
+        mtime_s: entry.mtime.secs,
+        target,
+    }
 }
 
 /// `rwxr-xr-x  12.3 MB  2026-11-23 04:12  name`

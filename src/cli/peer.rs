@@ -131,7 +131,10 @@ pub fn decide(home: &Home, host: &HostPort, key: KeyHash) -> Result<(), RunError
             "{host}: its key is not known ({key}); use its ticket, or connect once from a terminal and compare"
         )));
     }
-    let asked = write!(io::stderr(), "{host} shows the key\n  {key}\nwhich is not known. Is that the key that `haul serve` printed there? [y/N] ");
+    let asked = write!(
+        io::stderr(),
+        "{host} shows the key\n  {key}\nwhich is not known. Is that the key that `haul serve` printed there? [y/N] "
+    );
     let mut answer = String::new();
     let read = asked.and_then(|()| io::stdin().lock().take(100).read_line(&mut answer));
     if read.is_err() || !matches!(answer.trim(), "y" | "Y" | "yes") {

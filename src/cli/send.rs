@@ -61,7 +61,8 @@ fn destination(args: &Args, out: &Output) -> anyhow::Result<(Vec<PathBuf>, Place
         Some(place) => (rest, place),
         None => {
             let place = peer::from_elsewhere(out)?.ok_or_else(|| {
-                let text = "where to? The last argument has to be a ticket, @FILE or HOST:PATH, or set HAUL_TICKET";
+                let text =
+                    "where to? The last argument has to be a ticket, @FILE or HOST:PATH, or set HAUL_TICKET";
                 Failure::new(Exit::Usage, text)
             })?;
             (&args.paths[..], place)

@@ -133,7 +133,14 @@ pub fn recv(args: &RecvArgs, out: &Output) -> anyhow::Result<Exit> {
     let root = directory(&args.dir)?;
     let name = ticket_name("recv", [root.as_path()]);
     let service = Service::Receive { root };
-    let setup = Setup { service, name, overwrite: args.overwrite, write: Some(args.write), rate: None, max_sessions: 1 };
+    let setup = Setup {
+        service,
+        name,
+        overwrite: args.overwrite,
+        write: Some(args.write),
+        rate: None,
+        max_sessions: 1,
+    };
     start(setup, &args.listening, out)
 }
 
@@ -143,11 +150,18 @@ pub fn offer(args: &OfferArgs, out: &Output) -> anyhow::Result<Exit> {
         std::fs::symlink_metadata(path)
             .map_err(|error| Failure::new(Exit::LocalFile, format!("{}: {error}", shown(path))))?;
     }
-    let absolute: Vec<_> = args.paths.iter().map(|path| std::path::absolute(path).unwrap_or_else(|_| path.clone())).collect();
+    let absolute: Vec<_> =
+        args.paths.iter().map(|path| std::path::absolute(path).unwrap_or_else(|_| path.clone())).collect();
     let name = ticket_name("offer", absolute.iter().map(PathBuf::as_path));
     let service = Service::Offer { paths: args.paths.clone() };
-    let setup =
-        Setup { service, name, overwrite: OverwriteOption::Never, write: None, rate: args.rate, max_sessions: 1 };
+    let setup = Setup {
+        service,
+        name,
+        overwrite: OverwriteOption::Never,
+        write: None,
+        rate: args.rate,
+        max_sessions: 1,
+    };
     start(setup, &args.listening, out)
 }
 
@@ -196,7 +210,8 @@ fn start(setup: Setup, listening: &Listening, out: &Output) -> anyhow::Result<Ex
     let _guard = runtime.enter();
     let listener = listen(listening, stored.as_ref().map(|stored| stored.port), is_one_time)?;
     let address = listener.address()?;
-    let fresh = StoredTicket { token: Token::from_bytes(clock::random()), port: address.port(), claimed_by: None };
+    let fresh =
+        StoredTicket { token: Token::from_bytes(clock::random()), port: address.port(), claimed_by: None };
     let stored = home.ticket_or(&setup.name, fresh).map_err(failed)?;
     let ticket = Ticket {
         key: identity.key_hash(),
@@ -371,9 +386,9 @@ fn write_secret(path: &Path, secret: &[u8]) -> anyhow::Result<()> {
         }
     };
     let line = [secret, b"\n"].concat();
-    written
-        .and_then(|()| write_file(path, &line))
-        .map_err(|error| Failure::new(Exit::of_io(&error), format!("{}: cannot write the ticket: {error}", shown(path))).into())
+    written.and_then(|()| write_file(path, &line)).map_err(|error| {
+        Failure::new(Exit::of_io(&error), format!("{}: cannot write the ticket: {error}", shown(path))).into()
+    })
 }
 
 fn listen(listening: &Listening, stored_port: Option<u16>, is_one_time: bool) -> anyhow::Result<Listener> {
@@ -383,19 +398,20 @@ fn listen(listening: &Listening, stored_port: Option<u16>, is_one_time: bool) ->
             let address = parse_listen(text)?;
             // A port of one's own choice stays the one that the ticket names.
             let port = if address.port() == 0 { stored_port.unwrap_or(0) } else { address.port() };
-            Listener::bind(SocketAddr::new(address.ip(), port)).or_else(|error| {
-                if address.port() == 0 { Listener::bind(address) } else { Err(error) }
-            })
+            Listener::bind(SocketAddr::new(address.ip(), port))
+                .or_else(|error| if address.port() == 0 { Listener::bind(address) } else { Err(error) })
         }
         None => {
             let port = stored_port.unwrap_or(limits::PORT);
-            Listener::bind(any(port)).or_else(|error| if is_one_time { Listener::bind(any(0)) } else { Err(error) })
+            Listener::bind(any(port))
+                .or_else(|error| if is_one_time { Listener::bind(any(0)) } else { Err(error) })
         }
     };
     bound.map_err(|error| {
         let text = match error.kind() {
             std::io::ErrorKind::AddrInUse => {
-                "the port is in use; end the other server, or choose another port with --listen ADDR:PORT".to_owned()
+                "the port is in use; end the other server, or choose another port with --listen ADDR:PORT"
+                    .to_owned()
             }
             _ => format!("cannot listen: {error}"),
         };
@@ -413,7 +429,9 @@ fn parse_listen(text: &str) -> anyhow::Result<SocketAddr> {
         let port = text.strip_prefix(':')?.parse().ok()?;
         Some(SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port))
     });
-    parsed.ok_or_else(|| Failure::new(Exit::Usage, format!("--listen {text}: not ADDR:PORT, such as 0.0.0.0:7420")).into())
+    parsed.ok_or_else(|| {
+        Failure::new(Exit::Usage, format!("--listen {text}: not ADDR:PORT, such as 0.0.0.0:7420")).into()
+    })
 }
 
 /// What the ticket says of where we are.
@@ -475,14 +493,16 @@ fn raise_open_files() {
 
 /// The command line, with the options of the file before it.
 fn with_config(path: &Path) -> anyhow::Result<ServeArgs> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| Failure::new(Exit::LocalFile, format!("{}: cannot read it: {error}", shown(path))))?;
-    let options = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')).map(|line| {
-        match line.split_once('=') {
-            Some((name, value)) => format!("--{}={}", name.trim(), value.trim()),
-            None => format!("--{line}"),
-        }
-    });
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        Failure::new(Exit::LocalFile, format!("{}: cannot read it: {error}", shown(path)))
+    })?;
+    let options =
+        text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')).map(|line| {
+            match line.split_once('=') {
+                Some((name, value)) => format!("--{}={}", name.trim(), value.trim()),
+                None => format!("--{line}"),
+            }
+        });
     let mut given = std::env::args_os();
     let mut line: Vec<std::ffi::OsString> = given.by_ref().take(1).collect();
     let rest: Vec<_> = given.collect();

@@ -13,8 +13,8 @@ use super::{
     exit::{self, Exit, Failure},
     options::DigestOption,
     output::{Output, shown},
-    progress::{Phase, Progress},
     peer::{self, Place},
+    progress::{Phase, Progress},
     units::{self, Bitrate},
 };
 use crate::{
@@ -166,7 +166,10 @@ fn expected(text: &str, kind: DigestKind) -> anyhow::Result<Expect> {
     for other in [DigestKind::Sha256, DigestKind::Blake3] {
         if let Some(hex) = text.strip_prefix(other.name()).and_then(|rest| rest.strip_prefix(':')) {
             if other != kind {
-                return Err(usage(format!("--expect names {other}, but the digest of this transfer is {kind}; see --digest")).into());
+                return Err(usage(format!(
+                    "--expect names {other}, but the digest of this transfer is {kind}; see --digest"
+                ))
+                .into());
             }
             let digest: Digest =
                 hex.parse().map_err(|_| usage(format!("--expect {other}: needs 64 hexadecimal digits")))?;
@@ -174,8 +177,9 @@ fn expected(text: &str, kind: DigestKind) -> anyhow::Result<Expect> {
         }
     }
     let path = PathBuf::from(text);
-    let file = std::fs::File::open(&path)
-        .map_err(|error| Failure::new(Exit::LocalFile, format!("{}: cannot read the manifest: {error}", shown(&path))))?;
+    let file = std::fs::File::open(&path).map_err(|error| {
+        Failure::new(Exit::LocalFile, format!("{}: cannot read the manifest: {error}", shown(&path)))
+    })?;
     let sums = Sums::new(std::io::BufReader::new(file), kind)
         .map(|sum| sum.map(|sum| (sum.name, sum.digest.0)))
         .collect::<Result<_, _>>()
@@ -191,7 +195,8 @@ pub fn runtime() -> anyhow::Result<Runtime> {
 
 /// Completes at the first SIGINT or SIGTERM; the second ends the process at once.
 pub async fn interrupted() {
-    let (Ok(mut int), Ok(mut term)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) else {
+    let (Ok(mut int), Ok(mut term)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
         return std::future::pending().await;
     };
     tokio::select! {
@@ -306,16 +311,23 @@ pub fn summary(report: &Report) -> String {
     let mut line = if report.planned > 0 {
         format!("would have {verb} {}", units::counted(report.planned, "file"))
     } else {
-        let mut line = format!("{verb} {}, {}", units::counted(report.files, "file"), units::bytes(report.bytes));
+        let mut line =
+            format!("{verb} {}, {}", units::counted(report.files, "file"), units::bytes(report.bytes));
         let elapsed = Duration::from_secs_f64(report.elapsed_s.max(0.0));
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rate fits, and is not negative")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a rate fits, and is not negative"
+        )]
         let rate = report.rate_bytes_per_s as u64;
         line += &format!(", in {} ({})", units::duration(elapsed), units::rate(rate));
         line
     };
     match &report.digest {
         Some(digest) => line += &format!(", {} {digest}", report.digest_algorithm),
-        None if report.files > 0 && report.planned == 0 => line += &format!(", each proven by {}", report.digest_algorithm),
+        None if report.files > 0 && report.planned == 0 => {
+            line += &format!(", each proven by {}", report.digest_algorithm)
+        }
         None => {}
     }
     let more = [
@@ -335,7 +347,8 @@ pub fn summary(report: &Report) -> String {
         (report.not_kept.attributes, "extended attributes"),
         (report.not_kept.hardlinks, "hard links"),
     ];
-    let not_kept: Vec<_> = not_kept.iter().filter(|(count, _)| *count > 0).map(|(n, what)| format!("{n} {what}")).collect();
+    let not_kept: Vec<_> =
+        not_kept.iter().filter(|(count, _)| *count > 0).map(|(n, what)| format!("{n} {what}")).collect();
     if !not_kept.is_empty() {
         line += &format!("; not kept: {}", not_kept.join(", "));
     }

@@ -88,7 +88,10 @@ pub fn local_addresses() -> Vec<IpAddr> {
         socket.connect((far, 9)).ok()?;
         Some(socket.local_addr().ok()?.ip())
     };
-    far.into_iter().filter_map(source_towards).filter(|ip| !ip.is_unspecified() && !ip.is_loopback()).collect()
+    far.into_iter()
+        .filter_map(source_towards)
+        .filter(|ip| !ip.is_unspecified() && !ip.is_loopback())
+        .collect()
 }
 
 /// Says the last word on a connection: our half is closed, the other stays open.

@@ -137,9 +137,11 @@ impl Client {
         let start = clock::now();
         let mut wrong_key = None;
         let (end, name, key) = match drive(&peer, &options, wish, &running, decide).await {
-            Ok((end, opened)) => {
-                (end, format!("{} ({})", peer.name(), crate::file::path::escape(opened.peer_agent.as_bytes())), opened.peer_key)
-            }
+            Ok((end, opened)) => (
+                end,
+                format!("{} ({})", peer.name(), crate::file::path::escape(opened.peer_agent.as_bytes())),
+                opened.peer_key,
+            ),
             Err(error) => {
                 wrong_key = error.wrong_key;
                 (Err(error), peer.name(), None)
@@ -203,7 +205,10 @@ async fn drive(
         end = session.ended() => return Err(end.err().unwrap_or_else(|| RunError::cut_off(&peer.name()))),
     };
     if digest == DigestKind::Blake3 && opened.features & FEATURE_BLAKE3 == 0 {
-        session.fail(RunError::new(Cause::Incompatible, format!("{}: does not know BLAKE3; leave --digest out", peer.name())));
+        session.fail(RunError::new(
+            Cause::Incompatible,
+            format!("{}: does not know BLAKE3; leave --digest out", peer.name()),
+        ));
     }
     session.set_chunk_bytes(opened.chunk_bytes);
     let mut streams = JoinSet::new();

@@ -41,7 +41,10 @@ pub struct Peer {
 
 impl fmt::Debug for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Peer").field("addresses", &self.addresses).field("key", &self.key).finish_non_exhaustive()
+        f.debug_struct("Peer")
+            .field("addresses", &self.addresses)
+            .field("key", &self.key)
+            .finish_non_exhaustive()
     }
 }
 
@@ -76,7 +79,8 @@ pub async fn connect(peer: &Peer) -> Result<Wire, RunError> {
         match net::resolve(at.host(), at.port()).await {
             Ok(found) => addresses.extend(found),
             Err(error) => {
-                last = Some(RunError::new(Cause::Connection, format!("{at}: cannot find this host: {error}")));
+                last =
+                    Some(RunError::new(Cause::Connection, format!("{at}: cannot find this host: {error}")));
             }
         }
     }
@@ -137,10 +141,16 @@ async fn attempt(peer: Peer, address: SocketAddr) -> Result<Wire, RunError> {
 
 fn cannot_connect(name: &str, address: SocketAddr, error: &io::Error) -> RunError {
     let why = match error.kind() {
-        io::ErrorKind::ConnectionRefused => "nobody listens there; is haul running, and is this the right port?",
+        io::ErrorKind::ConnectionRefused => {
+            "nobody listens there; is haul running, and is this the right port?"
+        }
         io::ErrorKind::TimedOut => "no answer; is the address right, and does a firewall let it through?",
-        io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => "there is no way to this address",
-        _ => return RunError::new(Cause::Connection, format!("{name}: cannot connect to {address}: {error}")),
+        io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => {
+            "there is no way to this address"
+        }
+        _ => {
+            return RunError::new(Cause::Connection, format!("{name}: cannot connect to {address}: {error}"));
+        }
     };
     RunError::new(Cause::Connection, format!("{name}: cannot connect to {address}: {why}"))
 }
@@ -157,7 +167,9 @@ pub async fn open(
         let now = wire.now();
         let opened = opening.advance(now, &mut wire.link).map_err(|error| RunError::opening(name, &error))?;
         // The listing goes out before the answer is there: it saves a round trip.
-        while let (true, Some(session)) = (opening.is_auth_sent() && wire.link.pending_bytes() < 64 << 10, early) {
+        while let (true, Some(session)) =
+            (opening.is_auth_sent() && wire.link.pending_bytes() < 64 << 10, early)
+        {
             let Ok(Some(frame)) = session.poll_frame(CONTROL) else { break };
             wire.link.queue(now, frame);
         }
@@ -184,7 +196,9 @@ pub(super) async fn exchange<T>(
     mut step: impl FnMut(&mut Wire) -> Result<Option<T>, RunError>,
 ) -> Result<T, RunError> {
     let failed = |error: WireError| match error {
-        WireError::Socket(error) => not_haul(name, &format!("the connection failed during the opening: {error}")),
+        WireError::Socket(error) => {
+            not_haul(name, &format!("the connection failed during the opening: {error}"))
+        }
         WireError::Link(LinkError::Channel(ChannelError::Alert(_))) => {
             RunError::new(Cause::Peer, format!("{name}: refused the encrypted connection"))
         }

@@ -64,7 +64,9 @@ impl Cause {
     /// How this failure is told to the peer.
     pub fn code(self) -> Code {
         match self {
-            Self::Unexpected | Self::Usage | Self::SomeFailed | Self::NothingToDo | Self::Connection => Code::Internal,
+            Self::Unexpected | Self::Usage | Self::SomeFailed | Self::NothingToDo | Self::Connection => {
+                Code::Internal
+            }
             Self::NotAllowed => Code::NotAllowed,
             Self::Integrity => Code::Integrity,
             Self::SourceChanged => Code::SourceChanged,
@@ -125,13 +127,17 @@ impl RunError {
                 );
             }
             LinkError::Channel(ChannelError::NoCommonProtocol) => {
-                return Self::new(Cause::Incompatible, format!("{peer}: {error}: it is another service, or the older haul wants an update"));
+                return Self::new(
+                    Cause::Incompatible,
+                    format!("{peer}: {error}: it is another service, or the older haul wants an update"),
+                );
             }
             LinkError::Hello(HelloError::NotHaul) => (Cause::Peer, "is not haul"),
             LinkError::Silent(_) => (Cause::TimedOut, "is gone"),
-            LinkError::Channel(_) | LinkError::Hello(_) | LinkError::Frame(_) | LinkError::TooMuchBeforeAuth => {
-                (Cause::Peer, "broke the protocol")
-            }
+            LinkError::Channel(_)
+            | LinkError::Hello(_)
+            | LinkError::Frame(_)
+            | LinkError::TooMuchBeforeAuth => (Cause::Peer, "broke the protocol"),
         };
         match error {
             LinkError::Hello(HelloError::NotHaul) => Self::new(cause, format!("{peer}: {what}")),
@@ -172,7 +178,9 @@ impl RunError {
     pub fn cut_off(peer: &str) -> Self {
         Self::new(
             Cause::Connection,
-            format!("{peer}: the program there closed the connection without finishing; run the same command again"),
+            format!(
+                "{peer}: the program there closed the connection without finishing; run the same command again"
+            ),
         )
     }
 }

@@ -7,12 +7,7 @@ use std::{
 
 use tokio::{net::TcpStream, sync::Notify, time::sleep_until};
 
-use super::{
-    clock,
-    error::RunError,
-    meter::Wait,
-    session::Session,
-};
+use super::{clock, error::RunError, meter::Wait, session::Session};
 use crate::{
     stream::{Link, LinkError},
     transfer::{CONTROL, Carrier},
@@ -158,7 +153,12 @@ pub async fn run(mut wire: Wire, carrier: Carrier, session: &Session) {
 }
 
 /// Returns when the session is over or the peer has closed its end.
-async fn drive(wire: &mut Wire, carrier: Carrier, session: &Session, notify: &Notify) -> Result<(), WireError> {
+async fn drive(
+    wire: &mut Wire,
+    carrier: Carrier,
+    session: &Session,
+    notify: &Notify,
+) -> Result<(), WireError> {
     let mut blocked_since = None;
     loop {
         let wants_input = session.wants_input();

@@ -1,6 +1,10 @@
 //! The receiving side's thread: works off the jobs of the session at the target.
 
-use std::{collections::{BTreeMap, BTreeSet}, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use super::{
     error::RunError,

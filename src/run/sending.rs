@@ -13,9 +13,9 @@ use super::{
 };
 use crate::{
     file::{
-        target::Expect,
         path::escape,
         source::{self, SourceError, Sources, StreamSource},
+        target::Expect,
         walk::{Found, Step, Walk},
     },
     limits,
@@ -48,7 +48,12 @@ pub struct Reading {
 }
 
 /// Starts the lister and the reader.
-pub fn start(session: &Arc<Session>, results: &Arc<Results>, source: Source, reading: Reading) -> Result<(), RunError> {
+pub fn start(
+    session: &Arc<Session>,
+    results: &Arc<Results>,
+    source: Source,
+    reading: Reading,
+) -> Result<(), RunError> {
     let (s, r) = (session.clone(), results.clone());
     spawn("lister", move || match source {
         Source::Walk(walk) => list(&s, &r, *walk),
@@ -147,14 +152,7 @@ struct Reader {
 
 impl Reader {
     fn new(session: Arc<Session>, results: Arc<Results>, reading: Reading) -> Self {
-        Self {
-            session,
-            results,
-            reading,
-            sources: Sources::new(),
-            ready: Vec::new(),
-            ready_bytes: 0,
-        }
+        Self { session, results, reading, sources: Sources::new(), ready: Vec::new(), ready_bytes: 0 }
     }
 
     fn run(mut self) {
@@ -223,7 +221,9 @@ impl Reader {
                 Ok(source::Piece::Hole { offset, len }) => {
                     self.ready.push(Piece::Hole(Placed { file, offset, len }));
                 }
-                Ok(source::Piece::End { size, digest }) => return self.end(FileEnd { file, size, digest }, name),
+                Ok(source::Piece::End { size, digest }) => {
+                    return self.end(FileEnd { file, size, digest }, name);
+                }
                 Err(error) => return self.failed(file, name, &error),
             }
             if self.ready_bytes >= limits::CHUNK_MIN_BYTES && !self.hand_over(file) {

@@ -211,7 +211,8 @@ impl fmt::Debug for Server {
 }
 
 /// Why a client is not admitted; the text is the same for every wrong secret (protocol.md [AUTH-5]).
-const NOT_ALLOWED: &str = "not allowed: the ticket is wrong, used or expired, or this key is not authorized there";
+const NOT_ALLOWED: &str =
+    "not allowed: the ticket is wrong, used or expired, or this key is not authorized there";
 /// After an accept that failed for want of resources.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -250,7 +251,10 @@ impl Server {
                     sleep(ACCEPT_PAUSE).await;
                 }
                 Err(error) => {
-                    return RunError::new(Cause::Connection, format!("cannot accept connections any more: {error}"));
+                    return RunError::new(
+                        Cause::Connection,
+                        format!("cannot accept connections any more: {error}"),
+                    );
                 }
             }
         }
@@ -344,14 +348,20 @@ impl Server {
     async fn first_byte(&self, tcp: &TcpStream, deadline: Instant) -> Option<(Channel, bool)> {
         let mut first = [0];
         match timeout_at(deadline, tcp.peek(&mut first)).await {
-            Ok(Ok(1)) if is_tls_first_byte(first[0]) => Some((Channel::server_tls(&self.config.identity), false)),
+            Ok(Ok(1)) if is_tls_first_byte(first[0]) => {
+                Some((Channel::server_tls(&self.config.identity), false))
+            }
             Ok(Ok(1)) if first[0] == MAGIC[0] => Some((Channel::plain(), true)),
             _ => None,
         }
     }
 
     /// Decides who may come in. The claim of a one-time ticket is taken here, atomically.
-    fn admit(&self, request: &AuthRequest, is_plain: bool) -> Result<(Prover, Admitted), (Code, &'static str)> {
+    fn admit(
+        &self,
+        request: &AuthRequest,
+        is_plain: bool,
+    ) -> Result<(Prover, Admitted), (Code, &'static str)> {
         let refused = (Code::NotAllowed, NOT_ALLOWED);
         // protocol.md [PLAIN-1]
         if is_plain && !self.config.takes_plain {
@@ -368,7 +378,10 @@ impl Server {
             }
             let is_within = usize::from(join.stream) < self.config.max_streams;
             if !is_within || !live.streams.insert(join.stream) {
-                return Err((Code::Busy, "this connection of the session exists already, or is one too many"));
+                return Err((
+                    Code::Busy,
+                    "this connection of the session exists already, or is one too many",
+                ));
             }
             return Ok((prover, Admitted::Stream(join.stream)));
         }
@@ -422,15 +435,22 @@ impl Server {
     }
 
     /// The control connection of a session, from its OPEN to its end.
-    async fn session(&self, mut wire: Wire, opened: Opened, from: String, is_plain: bool) -> Result<(), RunError> {
+    async fn session(
+        &self,
+        mut wire: Wire,
+        opened: Opened,
+        from: String,
+        is_plain: bool,
+    ) -> Result<(), RunError> {
         let deadline = Instant::now() + limits::AUTH_DEADLINE;
         let open = exchange(&mut wire, &from, deadline, |wire| match wire.link.poll_frame() {
             None => Ok(None),
             Some(Frame::Message(Message::Open(open))) => Ok(Some(open)),
             // protocol.md [OPEN-1]
-            Some(other) => {
-                Err(RunError::new(Cause::Peer, format!("{from}: sent {:?} where OPEN belongs", other.frame_type())))
-            }
+            Some(other) => Err(RunError::new(
+                Cause::Peer,
+                format!("{from}: sent {:?} where OPEN belongs", other.frame_type()),
+            )),
         })
         .await;
         let prepared = open.and_then(|open| self.prepare(&open, &opened, &from).map(|work| (open, work)));
@@ -495,20 +515,25 @@ impl Server {
         let config = &self.config;
         let service = &config.service;
         let (role, work) = match (&open.intent, service) {
-            (Intent::Push { target }, Service::Serve { root, may_push: true, .. } | Service::Receive { root }) => {
+            (
+                Intent::Push { target },
+                Service::Serve { root, may_push: true, .. } | Service::Receive { root },
+            ) => {
                 let target = self.target(root, target, open)?;
                 let receiver = Receiver::new(limits::CREDIT_MIN_BYTES);
                 (Role::Receiver(receiver), Work::Receive(Box::new(target)))
             }
             (Intent::Pull { sources, eager, include, exclude }, _) if service.may_pull() => {
-                let selection =
-                    Selection::new(include, exclude).map_err(|error| RunError::new(Cause::Usage, error.to_string()))?;
+                let selection = Selection::new(include, exclude)
+                    .map_err(|error| RunError::new(Cause::Usage, error.to_string()))?;
                 let walk = service.walk(sources, selection)?;
                 (Role::Sender(Sender::new(*eager)), Work::Send(Box::new(walk)))
             }
             (Intent::List { sources, recursive }, _) if service.may_pull() => {
                 let walk = match service {
-                    Service::Serve { root, .. } => Walk::listing(root, sources, *recursive).map_err(file_error)?,
+                    Service::Serve { root, .. } => {
+                        Walk::listing(root, sources, *recursive).map_err(file_error)?
+                    }
                     _ => service.walk(sources, Selection::default())?,
                 };
                 (Role::Sender(Sender::listing()), Work::List(Box::new(walk)))
@@ -517,7 +542,9 @@ impl Server {
                 return Err(refused("this is an offer: get it with `haul get`"));
             }
             (Intent::Push { .. }, _) => return Err(refused("this server is read-only")),
-            (_, Service::Receive { .. }) => return Err(refused("this one waits for a push: use `haul send`")),
+            (_, Service::Receive { .. }) => {
+                return Err(refused("this one waits for a push: use `haul send`"));
+            }
             (_, _) => return Err(refused("this server only takes files, it gives none")),
         };
         let results = Arc::<Results>::default();
@@ -529,12 +556,13 @@ impl Server {
     }
 
     fn target(&self, root: &std::path::Path, below: &[u8], open: &Open) -> Result<Target, RunError> {
-        let below = match below {
-            b"" => None,
-            bytes => Some(RelPath::parse(bytes).map_err(|error| {
-                RunError::new(Cause::NotAllowed, format!("{}: {error}", escape(bytes)))
-            })?),
-        };
+        let below =
+            match below {
+                b"" => None,
+                bytes => Some(RelPath::parse(bytes).map_err(|error| {
+                    RunError::new(Cause::NotAllowed, format!("{}: {error}", escape(bytes)))
+                })?),
+            };
         let is_own = matches!(self.config.service, Service::Receive { .. });
         let config = TargetConfig {
             place: Place::Directory { root: root.to_owned(), below, rename_top: None },
@@ -613,9 +641,10 @@ impl Service {
             Self::Offer { paths } if sources.iter().all(|source| matches!(&source[..], b"" | b"/")) => {
                 Ok(Walk::local(paths, selection))
             }
-            Self::Offer { .. } => {
-                Err(RunError::new(Cause::File, "this is an offer and comes whole: leave the path out of the ticket"))
-            }
+            Self::Offer { .. } => Err(RunError::new(
+                Cause::File,
+                "this is an offer and comes whole: leave the path out of the ticket",
+            )),
         }
     }
 }

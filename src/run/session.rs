@@ -202,7 +202,9 @@ impl Session {
         drop(state);
         match result {
             Ok(None) => self.wake_workers(),
-            Ok(Some(end)) => self.finish(end.map_err(|(code, text)| RunError::said_by(&self.peer(), code, &text))),
+            Ok(Some(end)) => {
+                self.finish(end.map_err(|(code, text)| RunError::said_by(&self.peer(), code, &text)))
+            }
             Err(violation) => self.fail(RunError::violation(&self.peer(), &violation)),
         }
         self.wake_control();
@@ -344,8 +346,10 @@ impl Session {
     pub fn fail(&self, error: RunError) {
         let mut state = self.lock();
         if state.end.is_none() {
-            state.close =
-                Some(Close { code: error.cause.code(), text: crate::wire::message::short_text(error.text.clone()) });
+            state.close = Some(Close {
+                code: error.cause.code(),
+                text: crate::wire::message::short_text(error.text.clone()),
+            });
         }
         drop(state);
         self.finish(Err(error));
@@ -438,7 +442,9 @@ impl State {
                     Ok(SessionEnd { receipt: end.receipt, sender: self.sender_stats, is_confirmed: true })
                 }))
             }
-            Role::Sender(_) => Err(Violation::new("only the control connection carries what a receiver says")),
+            Role::Sender(_) => {
+                Err(Violation::new("only the control connection carries what a receiver says"))
+            }
             Role::Receiver(receiver) => {
                 if let Frame::Message(Message::Finish(finish)) = &frame {
                     self.sender_stats = finish.stats;

@@ -55,7 +55,9 @@ pub enum OpeningError {
     #[error(transparent)]
     Link(#[from] LinkError),
     /// No common version.
-    #[error("it speaks haul protocol {theirs_min} to {theirs_max}, and this program {ours_min} to {ours_max}; update the older one")]
+    #[error(
+        "it speaks haul protocol {theirs_min} to {theirs_max}, and this program {ours_min} to {ours_max}; update the older one"
+    )]
     Version {
         /// Lowest version of the peer.
         theirs_min: u16,

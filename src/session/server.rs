@@ -59,7 +59,9 @@ impl ServerOpening {
         match link.poll_frame() {
             None => Ok(None),
             // protocol.md [AUTH-3]: a join is asked for in the hello and proven as one, or neither.
-            Some(Frame::Message(Message::Auth(auth))) if join.is_some() == (auth.method == AuthMethod::Join) => {
+            Some(Frame::Message(Message::Auth(auth)))
+                if join.is_some() == (auth.method == AuthMethod::Join) =>
+            {
                 let client_key = link.channel().peer_key();
                 Ok(Some(AuthRequest { auth, transcript, client_key, join, agreed, agent }))
             }

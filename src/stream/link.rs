@@ -138,7 +138,9 @@ impl Link {
     pub fn queue(&mut self, now: Duration, frame: Frame) {
         self.last_sent = now;
         let (head, body) = match frame {
-            Frame::Data { file, offset, bytes } => (frame::data_header(file, offset, bytes.len()).to_vec(), bytes),
+            Frame::Data { file, offset, bytes } => {
+                (frame::data_header(file, offset, bytes.len()).to_vec(), bytes)
+            }
             frame => (frame.encode(), Vec::new()),
         };
         let checksum = self.has_checksums.then(|| {

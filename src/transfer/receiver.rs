@@ -110,7 +110,10 @@ impl Receiver {
     pub fn handle_frame(&mut self, carrier: Carrier, frame: Frame) -> Result<(), Violation> {
         // protocol.md [STREAM-2]
         if carrier != super::CONTROL && !matches!(frame, Frame::Data { .. }) {
-            return Err(Violation::new(format!("{:?} belongs on the control connection", frame.frame_type())));
+            return Err(Violation::new(format!(
+                "{:?} belongs on the control connection",
+                frame.frame_type()
+            )));
         }
         if self.down.contains(&carrier) {
             return Ok(());

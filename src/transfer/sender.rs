@@ -11,7 +11,9 @@ use crate::{
     limits,
     wire::{
         frame::{FileEnd, Frame, Placed},
-        message::{Code, Entries, Entry, FileFailed, Finish, Kind, Listed, Message, Outcome, Stats, StreamEnd, Want},
+        message::{
+            Code, Entries, Entry, FileFailed, Finish, Kind, Listed, Message, Outcome, Stats, StreamEnd, Want,
+        },
     },
 };
 
@@ -234,7 +236,8 @@ impl<S: Clone> Sender<S> {
     /// What to read next.
     pub fn poll_job(&mut self) -> Option<ReadJob<S>> {
         while let Some(job) = self.jobs.pop_front() {
-            let (ReadJob::Content { file, .. } | ReadJob::Digest { file, .. } | ReadJob::Again { file, .. }) = &job;
+            let (ReadJob::Content { file, .. } | ReadJob::Digest { file, .. } | ReadJob::Again { file, .. }) =
+                &job;
             if self.open.contains_key(file) {
                 return Some(job);
             }
@@ -289,7 +292,11 @@ impl<S: Clone> Sender<S> {
                 if let Some(open) = self.open.get_mut(&file) {
                     open.state = State::Ended;
                     let text = crate::wire::message::short_text(text);
-                    self.control.push_back(Frame::Message(Message::FileFailed(FileFailed { file, code, text })));
+                    self.control.push_back(Frame::Message(Message::FileFailed(FileFailed {
+                        file,
+                        code,
+                        text,
+                    })));
                 }
             }
         }
@@ -313,7 +320,8 @@ impl<S: Clone> Sender<S> {
         loop {
             let chunk = self.chunks.front()?;
             // protocol.md [CREDIT-1]
-            if self.sent_bytes + chunk.bytes.len() as u64 > self.credit && self.open.contains_key(&chunk.file) {
+            if self.sent_bytes + chunk.bytes.len() as u64 > self.credit && self.open.contains_key(&chunk.file)
+            {
                 return None;
             }
             let chunk = self.chunks.pop_front().expect("it has a front");

@@ -312,7 +312,14 @@ struct Body {
 impl FrameReader {
     /// A reader of frames with or without checksums, whose DATA frames carry at most `chunk_max` bytes.
     pub fn new(checksums: bool, chunk_max: usize) -> Self {
-        Self { checksums, chunk_max, head: Vec::new(), body: None, frames: VecDeque::new(), spare: Vec::new() }
+        Self {
+            checksums,
+            chunk_max,
+            head: Vec::new(),
+            body: None,
+            frames: VecDeque::new(),
+            spare: Vec::new(),
+        }
     }
 
     /// The next whole frame.
@@ -420,7 +427,8 @@ impl FrameReader {
 
     /// Turns the body into a frame once all of it is there.
     fn finish_body(&mut self) -> Result<(), FrameError> {
-        let whole = |body: &Body| body.missing == 0 && (body.crc.is_none() || body.tail.len() == CHECKSUM_BYTES);
+        let whole =
+            |body: &Body| body.missing == 0 && (body.crc.is_none() || body.tail.len() == CHECKSUM_BYTES);
         let Some(body) = self.body.take_if(|body| whole(body)) else { return Ok(()) };
         // protocol.md [FRAME-3]
         if let Some(crc) = body.crc
@@ -591,7 +599,8 @@ mod tests {
         let past = data_header(0, limits::FILE_MAX_BYTES, 1);
         let wraps = data_header(0, u64::MAX, 1);
 
-        let refused = |bytes: &[u8]| FrameReader::new(false, limits::CHUNK_BYTES).handle_input(bytes).is_err();
+        let refused =
+            |bytes: &[u8]| FrameReader::new(false, limits::CHUNK_BYTES).handle_input(bytes).is_err();
 
         assert!(!refused(&last));
         assert!(refused(&empty));

@@ -478,7 +478,12 @@ impl Message {
             Self::Close(m) => short(&m.text),
             Self::Welcome(m) => (1..=limits::STREAMS_MAX).contains(&usize::from(m.max_streams)),
             Self::StreamEnd(m) => (1..limits::STREAMS_MAX).contains(&usize::from(m.stream)),
-            Self::Auth(_) | Self::Listed(_) | Self::Finish(_) | Self::Receipt(_) | Self::Ping(_) | Self::Pong(_) => true,
+            Self::Auth(_)
+            | Self::Listed(_)
+            | Self::Finish(_)
+            | Self::Receipt(_)
+            | Self::Ping(_)
+            | Self::Pong(_) => true,
         }
     }
 }

@@ -13,7 +13,8 @@ use haul::stream::Link;
 use haul::wire::frame::{FileEnd, Frame};
 use haul::wire::hello::{Hello, Join};
 use haul::wire::message::{
-    AuthMethod, Close, Entries, Entry, Finish, Intent, Kind, Listed, Message, Mtime, Open, Outcome, Overwrite, Want,
+    AuthMethod, Close, Entries, Entry, Finish, Intent, Kind, Listed, Message, Mtime, Open, Outcome,
+    Overwrite, Want,
 };
 
 use super::world::LIMIT;
@@ -305,7 +306,11 @@ pub fn content(number: u64, bytes: &[u8]) -> Vec<Frame> {
 
 /// Sends these entries as an honest sender does, each file with `bytes`, and gives the outcomes; the CLOSE where the
 /// other end broke it off.
-pub fn send_all(wire: &mut Wire, entries: &[Entry], bytes: &[u8]) -> Result<BTreeMap<u64, Outcome>, Option<Close>> {
+pub fn send_all(
+    wire: &mut Wire,
+    entries: &[Entry],
+    bytes: &[u8],
+) -> Result<BTreeMap<u64, Outcome>, Option<Close>> {
     for frame in listing(entries) {
         wire.send(frame);
     }
@@ -347,10 +352,9 @@ pub fn proxy(
     std::thread::spawn(move || {
         for client in listener.incoming().map_while(Result::ok) {
             let Ok(server) = TcpStream::connect(&server) else { return };
-            for (is_up, mut from, mut to) in [
-                (true, client.try_clone().unwrap(), server.try_clone().unwrap()),
-                (false, server, client),
-            ] {
+            for (is_up, mut from, mut to) in
+                [(true, client.try_clone().unwrap(), server.try_clone().unwrap()), (false, server, client)]
+            {
                 let pass = pass.clone();
                 std::thread::spawn(move || {
                     let mut buffer = [0; 16 << 10];

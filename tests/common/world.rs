@@ -221,7 +221,11 @@ impl Process {
             }
             if clock::now() > until {
                 let _ = self.child.kill();
-                panic!("still running after {limit:?}\nstdout: {}\nstderr: {}", self.out.text(), self.err.text());
+                panic!(
+                    "still running after {limit:?}\nstdout: {}\nstderr: {}",
+                    self.out.text(),
+                    self.err.text()
+                );
             }
             pause();
         };

@@ -14,27 +14,55 @@ type Wrong = (&'static str, fn(&mut Wire), &'static str);
 
 const WRONG: [Wrong; 8] = [
     // protocol.md [FRAME-2]
-    ("a huge length", |wire| wire.send_raw(&frame(u32::MAX, FrameType::Ping.number(), 0, &[])), "4294967295 bytes"),
+    (
+        "a huge length",
+        |wire| wire.send_raw(&frame(u32::MAX, FrameType::Ping.number(), 0, &[])),
+        "4294967295 bytes",
+    ),
     // protocol.md [FRAME-2]
-    ("a huge chunk", |wire| wire.send_raw(&frame(64 << 20, FrameType::Data.number(), 0, &[0; 16])), "67108864 bytes"),
+    (
+        "a huge chunk",
+        |wire| wire.send_raw(&frame(64 << 20, FrameType::Data.number(), 0, &[0; 16])),
+        "67108864 bytes",
+    ),
     // protocol.md [FRAME-5]
     ("an unknown type", |wire| wire.send_raw(&frame(0, 99, 0, &[])), "unknown type 99"),
     // protocol.md [MSG-2]
-    ("a trailing byte", |wire| wire.send_raw(&frame(9, FrameType::Ping.number(), 0, &[0; 9])), "malformed Ping"),
+    (
+        "a trailing byte",
+        |wire| wire.send_raw(&frame(9, FrameType::Ping.number(), 0, &[0; 9])),
+        "malformed Ping",
+    ),
     // protocol.md [MSG-2]
-    ("a byte too few", |wire| wire.send_raw(&frame(7, FrameType::Ping.number(), 0, &[0; 7])), "malformed Ping"),
+    (
+        "a byte too few",
+        |wire| wire.send_raw(&frame(7, FrameType::Ping.number(), 0, &[0; 7])),
+        "malformed Ping",
+    ),
     // protocol.md [DATA-1]
-    ("a chunk without content", |wire| wire.send_raw(&frame(16, FrameType::Data.number(), 0, &[0; 16])), "malformed"),
+    (
+        "a chunk without content",
+        |wire| wire.send_raw(&frame(16, FrameType::Data.number(), 0, &[0; 16])),
+        "malformed",
+    ),
     // protocol.md [MSG-4]: a list that says it is long and is not there.
-    ("a list of 2^60", |wire| {
-        let list = [&0_u64.to_le_bytes()[..], &(1_u64 << 60).to_le_bytes()].concat();
-        wire.send_raw(&frame(16, FrameType::Entries.number(), 0, &list));
-    }, "malformed Entries"),
+    (
+        "a list of 2^60",
+        |wire| {
+            let list = [&0_u64.to_le_bytes()[..], &(1_u64 << 60).to_le_bytes()].concat();
+            wire.send_raw(&frame(16, FrameType::Entries.number(), 0, &list));
+        },
+        "malformed Entries",
+    ),
     // protocol.md [ROLE-1]
-    ("a frame that belongs elsewhere", |wire| {
-        let open = crate::peer::open_of(push());
-        wire.send(Frame::Message(Message::Open(open)));
-    }, "Open"),
+    (
+        "a frame that belongs elsewhere",
+        |wire| {
+            let open = crate::peer::open_of(push());
+            wire.send(Frame::Message(Message::Open(open)));
+        },
+        "Open",
+    ),
 ];
 
 #[test]
@@ -55,7 +83,10 @@ fn a_server_ends_the_connection_and_goes_on() {
         assert_eq!(close.code, Code::Protocol, "{what}: {close:?}");
         assert!(close.text.contains(named), "{what}: {close:?}");
         let line = server.process.says(named);
-        assert!(line.starts_with("haul: 127.0.0.1:") && line.contains("broke the protocol"), "{what}: {line}");
+        assert!(
+            line.starts_with("haul: 127.0.0.1:") && line.contains("broke the protocol"),
+            "{what}: {line}"
+        );
         assert!(world.names("root").is_empty(), "{what}");
     }
     is_serving(&world, &server);
@@ -125,7 +156,9 @@ fn content_that_was_changed_on_a_plain_connection_never_gets_its_name() {
         match wire.next().expect("the session goes on") {
             Frame::Message(Message::Wants(wants)) => {
                 for (number, _) in wants.wants {
-                    let [Frame::Data { file, offset, .. }, end] = &content(number, b"right")[..] else { panic!() };
+                    let [Frame::Data { file, offset, .. }, end] = &content(number, b"right")[..] else {
+                        panic!()
+                    };
                     let bytes = if *file == 0 { b"wrong".to_vec() } else { b"right".to_vec() };
                     wire.send(Frame::Data { file: *file, offset: *offset, bytes });
                     wire.send(end.clone());

@@ -85,8 +85,7 @@ fn a_proof_relayed_by_a_man_in_the_middle_is_refused() {
     let address = impostor.address();
     let victim = std::thread::spawn(move || {
         let mut wire = Guest::new().dial(&address);
-        let mut opening =
-            ClientOpening::new(credential, Hello::ours([9; 32], None), Some(open_of(push())));
+        let mut opening = ClientOpening::new(credential, Hello::ours([9; 32], None), Some(open_of(push())));
         drive(&mut wire, |now, link| opening.advance(now, link)).map(drop).is_err()
     });
 
