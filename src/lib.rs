@@ -1,4 +1,23 @@
 //! haul moves files between machines over TCP and proves every byte.
+//!
+//! The map of the house, in the order in which a file travels from one disk to the other:
+//!
+//! ```text
+//! cli        reads the wish, shows the progress, says what happened
+//! run        threads, tasks, clock and chance: couples everything below with the world
+//! net        sockets
+//! session    who are you, what do you want: opening a connection (sans-IO)
+//! file       a tree becomes entries and chunks; chunks become parts beside their targets, and parts become files
+//! stream     the carrier over TCP: frames on a byte stream, heartbeats, one connection more or not (sans-IO)
+//! transfer   the heart: what is wanted, sent, placed and granted; one queue for all connections (sans-IO)
+//! security   identities, tickets, proofs, the TLS channel
+//! wire       values to bytes and back
+//! integrity  digests, checksums, manifests
+//! limits     every bound and default
+//! ```
+//!
+//! Imports go down this list only; `tests/protocol.rs` holds that order. `protocol.md` specifies what is on the wire.
+
 pub mod cli;
 pub mod file;
 pub mod integrity;

@@ -2,6 +2,9 @@
 
 use std::process::ExitCode;
 
+#[global_allocator]
+static ALLOCATOR: haul::run::memory::Aligned = haul::run::memory::Aligned;
+
 fn main() -> ExitCode {
     haul::cli::main()
 }

@@ -21,6 +21,7 @@ use super::{
     transfer::{self, ClientOptions, WriteOptions},
 };
 use crate::{
+    file::path::RelPath,
     file::target::{self, Accept, Asked, Expect, LinkRule, Target, TargetConfig},
     run::{
         client::{Client, Wish},
@@ -169,9 +170,14 @@ fn landing(args: &Args, place: &Place, sources: &[Place]) -> anyhow::Result<Land
             || (source.path.is_empty() && !place.is_one_time())
     };
     if wants_dir || sources.len() > 1 || sources.iter().any(comes_with_contents) {
-        if output.exists() {
+        // Without the slash at its end, which would ask for a directory.
+        let bare: PathBuf = output.components().collect();
+        if std::fs::symlink_metadata(&bare).is_ok() {
             let text = format!("{}: is a file, and a directory is needed", super::output::shown(output));
             return Err(Failure::new(Exit::LocalFile, text).into());
+        }
+        if args.options.dry_run {
+            return without_making(&bare);
         }
         std::fs::create_dir_all(output).map_err(|error| {
             let text = format!("{}: cannot make this directory: {error}", super::output::shown(output));
@@ -185,6 +191,20 @@ fn landing(args: &Args, place: &Place, sources: &[Place]) -> anyhow::Result<Land
         _ => PathBuf::from("."),
     };
     Ok(directory(root, Some(name.as_bytes().to_vec()), std::fs::symlink_metadata(output).is_err()))
+}
+
+/// Lands in a directory that is not there and may not be made.
+fn without_making(output: &Path) -> anyhow::Result<Landing> {
+    let is_there = |dir: &&Path| dir.as_os_str().is_empty() || dir.is_dir();
+    let root = output.ancestors().find(is_there).unwrap_or(Path::new(""));
+    let below = output.strip_prefix(root).expect("an ancestor is a prefix").as_os_str().as_bytes();
+    let below = RelPath::parse(below)
+        .map_err(|error| Failure::new(Exit::Usage, format!("{}: {error}", super::output::shown(output))))?;
+    let root = if root.as_os_str().is_empty() { PathBuf::from(".") } else { root.to_owned() };
+    Ok(Landing {
+        place: target::Place::Directory { root, below: Some(below), rename_top: None },
+        is_new: true,
+    })
 }
 
 fn has_wildcard(path: &[u8]) -> bool {

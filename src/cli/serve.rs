@@ -141,7 +141,7 @@ pub fn recv(args: &RecvArgs, out: &Output) -> anyhow::Result<Exit> {
         rate: None,
         max_sessions: 1,
     };
-    start(setup, &args.listening, out)
+    start(&setup, &args.listening, out)
 }
 
 /// `haul offer`.
@@ -162,7 +162,7 @@ pub fn offer(args: &OfferArgs, out: &Output) -> anyhow::Result<Exit> {
         rate: args.rate,
         max_sessions: 1,
     };
-    start(setup, &args.listening, out)
+    start(&setup, &args.listening, out)
 }
 
 /// `haul serve`.
@@ -182,7 +182,7 @@ pub fn serve(args: &ServeArgs, out: &Output) -> anyhow::Result<Exit> {
         rate: args.rate,
         max_sessions: args.max_sessions.max(1),
     };
-    start(setup, &args.listening, out)
+    start(&setup, &args.listening, out)
 }
 
 /// What differs between the three.
@@ -196,7 +196,7 @@ struct Setup {
     max_sessions: usize,
 }
 
-fn start(setup: Setup, listening: &Listening, out: &Output) -> anyhow::Result<Exit> {
+fn start(setup: &Setup, listening: &Listening, out: &Output) -> anyhow::Result<Exit> {
     let failed = |error: crate::run::home::HomeError| Failure::new(Exit::LocalFile, error.to_string());
     raise_open_files();
     let home = peer::home()?;

@@ -279,7 +279,7 @@ struct JsonReport<'a> {
 /// Prints how a session ended, for people and programs, and gives the exit code.
 pub fn conclude(report: &Report, fail_if_nothing: bool, out: &Output) -> anyhow::Result<Exit> {
     let mut report = report.clone();
-    let is_nothing = report.files + report.directories + report.planned == 0;
+    let is_nothing = report.files + report.directories_changed + report.planned == 0;
     if fail_if_nothing && report.error.is_none() && is_nothing {
         report.cause = Some(Cause::NothingToDo);
         report.error = Some("there was nothing to do".to_owned());
@@ -326,7 +326,7 @@ pub fn summary(report: &Report) -> String {
     match &report.digest {
         Some(digest) => line += &format!(", {} {digest}", report.digest_algorithm),
         None if report.files > 0 && report.planned == 0 => {
-            line += &format!(", each proven by {}", report.digest_algorithm)
+            line += &format!(", each proven by {}", report.digest_algorithm);
         }
         None => {}
     }

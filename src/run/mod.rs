@@ -8,6 +8,7 @@
 //! sending          threads that list and read       receiving   the thread that writes
 //! meter, verdict   what was waited for              results, report   what became of what
 //! home             keys and tickets on this machine clock       the one door to time and chance
+//! memory           large blocks aligned
 //! ```
 
 pub mod client;
@@ -15,6 +16,7 @@ pub mod clock;
 pub mod connect;
 pub mod error;
 pub mod home;
+pub mod memory;
 pub mod meter;
 mod pump;
 pub mod receiving;

@@ -169,9 +169,7 @@ async fn drive(
         if session.is_over() || !is_open {
             return Ok(());
         }
-        if let Some(buffer) = session.take_spare() {
-            wire.link.recycle(buffer);
-        }
+        session.exchange_spare(&mut wire.link);
         let pace = fill(wire, carrier, session);
         let had_output = wire.link.wants_write();
         let is_flushed = wire.write_some()?;

@@ -21,16 +21,23 @@ use crate::{
 
 /// Jobs taken at once, so that small files cost less than a lock each.
 const JOBS_AT_ONCE: usize = 64;
+/// Bytes of content taken at once: what is placed has to be told before the sender's credit runs out.
+const BYTES_AT_ONCE: usize = 1 << 20;
 /// Finished files wait so long for company before they are synced alone.
 const PUBLISH_WAIT: Duration = Duration::from_millis(50);
 
 /// Starts the thread that owns the target.
 pub fn start(session: &Arc<Session>, results: &Arc<Results>, target: Target) -> Result<(), RunError> {
-    let (session, results) = (session.clone(), results.clone());
-    spawn("writer", move || {
-        let (open, incoming) = (BTreeMap::new(), BTreeSet::new());
-        Writer { session, results, target, open, incoming, is_dirty: false }.run();
-    })
+    let (open, incoming) = (BTreeMap::new(), BTreeSet::new());
+    let writer = Writer {
+        session: session.clone(),
+        results: results.clone(),
+        target,
+        open,
+        incoming,
+        is_dirty: false,
+    };
+    spawn(session, "writer", move || writer.run())
 }
 
 struct Writer {
@@ -49,17 +56,16 @@ impl Writer {
     fn run(mut self) {
         while let Some(jobs) = self.next_jobs() {
             let mut events = Vec::new();
+            let span = Span::begin();
             for job in jobs {
                 self.note(&job);
-                let span = Span::begin();
-                let result = self.target.handle(job);
-                self.session.meter.add(Wait::Target, span.blocked());
-                if let Err(violation) = result {
+                if let Err(violation) = self.target.handle(job) {
                     self.session.fail(RunError::violation(&self.session.peer(), &violation));
                     return;
                 }
                 events.extend(std::iter::from_fn(|| self.target.poll_event()));
             }
+            self.session.meter.add(Wait::Target, span.blocked());
             self.report(events);
         }
         self.session.meter.on_thread_end(Wait::Target);
@@ -151,6 +157,14 @@ fn is_listed(role: &Role) -> bool {
 }
 
 fn take_jobs(receiver: &mut Receiver) -> Option<Vec<Job>> {
-    let jobs: Vec<_> = std::iter::from_fn(|| receiver.poll_job()).take(JOBS_AT_ONCE).collect();
+    let mut bytes = 0;
+    let mut jobs = Vec::new();
+    while jobs.len() < JOBS_AT_ONCE && bytes < BYTES_AT_ONCE {
+        let Some(job) = receiver.poll_job() else { break };
+        if let Job::Data { bytes: content, .. } = &job {
+            bytes += content.len();
+        }
+        jobs.push(job);
+    }
     (!jobs.is_empty()).then_some(jobs)
 }

@@ -32,6 +32,8 @@ pub struct Report {
     pub files: u64,
     /// Directories made or found.
     pub directories: u64,
+    /// Those of them that were made or got another mode or time (in a dry run: would).
+    pub directories_changed: u64,
     /// Content of the files that arrived, bytes.
     pub bytes: u64,
     /// Bytes on the wire, both directions, as this side saw them.
@@ -172,6 +174,7 @@ impl Report {
             encrypted: facts.is_encrypted,
             files: counts.files,
             directories: counts.directories,
+            directories_changed: counts.directories_changed,
             bytes: counts.bytes,
             wire_bytes: facts.wire_bytes,
             unchanged: counts.unchanged,

@@ -43,6 +43,8 @@ pub struct Counts {
     pub files: u64,
     /// Directories made or found.
     pub directories: u64,
+    /// Those of them that were made or got another mode or time (in a dry run: would).
+    pub directories_changed: u64,
     /// Bytes of the files published.
     pub bytes: u64,
     /// There already with the same size and time; not compared.
@@ -75,7 +77,10 @@ impl Results {
         let mut counts = self.lock();
         let is_dir = matches!(kind, Kind::Dir);
         match outcome {
-            Outcome::Done if is_dir => counts.directories += 1,
+            Outcome::Done | Outcome::Planned if is_dir => {
+                counts.directories += 1;
+                counts.directories_changed += 1;
+            }
             Outcome::Done => {
                 counts.files += 1;
                 counts.bytes += size;
@@ -197,6 +202,18 @@ mod tests {
 
         assert_eq!(counts.failures.len(), limits::FAILURES_KEPT);
         assert_eq!(counts.failed, limits::FAILURES_KEPT as u64 + 5);
+    }
+
+    #[test]
+    fn directories_are_no_files_whatever_becomes_of_them() {
+        let results = Results::default();
+        for outcome in [Outcome::Done, Outcome::Planned, Outcome::Unchanged] {
+            results.add(b"d", &Kind::Dir, 0, outcome);
+        }
+
+        let counts = results.counts();
+
+        assert_eq!((counts.directories, counts.directories_changed, counts.settled()), (3, 2, 0));
     }
 
     #[test]

@@ -55,24 +55,43 @@ pub fn start(
     reading: Reading,
 ) -> Result<(), RunError> {
     let (s, r) = (session.clone(), results.clone());
-    spawn("lister", move || match source {
+    spawn(session, "lister", move || match source {
         Source::Walk(walk) => list(&s, &r, *walk),
         Source::Stdin(name) => announce_stdin(&s, name),
     })?;
     let (s, r) = (session.clone(), results.clone());
-    spawn("reader", move || Reader::new(s, r, reading).run())
+    spawn(session, "reader", move || Reader::new(s, r, reading).run())
 }
 
 /// Starts only the lister, for a peer that asked what there is.
 pub fn start_listing(session: &Arc<Session>, results: &Arc<Results>, walk: Walk) -> Result<(), RunError> {
     let (s, r) = (session.clone(), results.clone());
-    spawn("lister", move || list(&s, &r, walk))
+    spawn(session, "lister", move || list(&s, &r, walk))
 }
 
-/// A named thread.
-pub(super) fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<(), RunError> {
+/// A named thread that works for `session`. Should it panic, the session ends and does not wait for it.
+pub(super) fn spawn(
+    session: &Arc<Session>,
+    name: &str,
+    body: impl FnOnce() + Send + 'static,
+) -> Result<(), RunError> {
+    let guard = Guard(session.clone());
     let failed = |error| RunError::new(Cause::Unexpected, format!("cannot start a thread: {error}"));
+    let body = move || {
+        let _guard = guard;
+        body();
+    };
     thread::Builder::new().name(name.to_owned()).spawn(body).map(drop).map_err(failed)
+}
+
+struct Guard(Arc<Session>);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.fail(RunError::new(Cause::Unexpected, "a fault in haul itself; please report it"));
+        }
+    }
 }
 
 fn sender(role: &mut Role) -> &mut Sender<Origin> {
@@ -140,6 +159,16 @@ fn announce_stdin(session: &Session, name: Vec<u8>) {
     });
 }
 
+/// How a source is read.
+struct Reads {
+    /// It fills whole chunks.
+    is_large: bool,
+    /// It cannot be read twice.
+    keep: bool,
+    /// Began before the source was opened.
+    opening: Option<Span>,
+}
+
 struct Reader {
     session: Arc<Session>,
     results: Arc<Results>,
@@ -185,34 +214,45 @@ impl Reader {
         self.results.set_current(&found.entry.name);
         let span = Span::begin();
         let opened = self.sources.open(&found.origin, self.reading.digest, self.session.chunk_bytes());
-        self.session.meter.add(Wait::Source, span.blocked());
         let mut open = match opened {
             Ok(open) => open,
             Err(error) => return self.failed(file, &found.entry.name, &error),
         };
-        self.pieces(file, &found.entry.name, false, |buffer| open.next(buffer));
+        let is_large = open.size() >= self.session.chunk_bytes() as u64;
+        let how = Reads { is_large, keep: false, opening: Some(span) };
+        self.pieces(file, &found.entry.name, how, |buffer| open.next(buffer));
     }
 
     fn stream(&mut self, file: u64) {
         let (digest, chunk_bytes) = (self.reading.digest, self.session.chunk_bytes());
         match StreamSource::stdin(digest, chunk_bytes) {
-            Ok(mut stream) => self.pieces(file, b"standard input", true, |buffer| stream.next(buffer)),
+            Ok(mut stream) => {
+                let how = Reads { is_large: true, keep: true, opening: None };
+                self.pieces(file, b"standard input", how, |buffer| stream.next(buffer));
+            }
             Err(error) => self.failed(file, b"standard input", &SourceError::Io(error)),
         }
     }
 
+    /// Reads a source to its end. Large ones reuse chunk buffers; a small one in a large buffer would waste it.
     fn pieces(
         &mut self,
         file: u64,
         name: &[u8],
-        keep: bool,
+        Reads { is_large, keep, mut opening }: Reads,
         mut next: impl FnMut(&mut Vec<u8>) -> Result<source::Piece, SourceError>,
     ) {
         let mut buffer = Vec::new();
         loop {
-            let span = Span::begin();
+            if is_large && buffer.capacity() == 0 {
+                buffer = self.session.take_spare();
+            }
+            // A small file is measured once, from its opening to its content: a clock costs as much as a small read.
+            let span = opening.take().or_else(|| is_large.then(Span::begin));
             let piece = next(&mut buffer);
-            self.session.meter.add(Wait::Source, span.blocked());
+            if let Some(span) = span {
+                self.session.meter.add(Wait::Source, span.blocked());
+            }
             match piece {
                 Ok(source::Piece::Data { offset, bytes, crc }) => {
                     self.ready_bytes += bytes.len();

@@ -210,7 +210,7 @@ impl fmt::Debug for Server {
     }
 }
 
-/// Why a client is not admitted; the text is the same for every wrong secret (protocol.md [AUTH-5]).
+/// Why a client is not admitted; the text is the same for every wrong secret (protocol.md [AUTH-10]).
 const NOT_ALLOWED: &str =
     "not allowed: the ticket is wrong, used or expired, or this key is not authorized there";
 /// After an accept that failed for want of resources.
@@ -344,7 +344,7 @@ impl Server {
         }
     }
 
-    /// TLS or plain, by the first byte; anything else is not worth an answer.
+    /// TLS or plain, by the first byte; anything else is not worth an answer. protocol.md [CONN-1]
     async fn first_byte(&self, tcp: &TcpStream, deadline: Instant) -> Option<(Channel, bool)> {
         let mut first = [0];
         match timeout_at(deadline, tcp.peek(&mut first)).await {
@@ -376,6 +376,7 @@ impl Server {
             if !request.is_proven(&prover) || !is_same_key {
                 return Err(refused);
             }
+            // protocol.md [STREAM-5]
             let is_within = usize::from(join.stream) < self.config.max_streams;
             if !is_within || !live.streams.insert(join.stream) {
                 return Err((
@@ -508,6 +509,7 @@ impl Server {
 
     /// What the client asks for, if it may have it.
     fn prepare(&self, open: &Open, opened: &Opened, from: &str) -> Result<(Running, Work), RunError> {
+        // protocol.md [OPEN-5]
         if open.digest == DigestKind::Blake3 && opened.features & FEATURE_BLAKE3 == 0 {
             return Err(RunError::new(Cause::Incompatible, "asks for BLAKE3 without having it"));
         }
@@ -538,6 +540,7 @@ impl Server {
                 };
                 (Role::Sender(Sender::listing()), Work::List(Box::new(walk)))
             }
+            // protocol.md [OPEN-3]
             (Intent::Push { .. }, Service::Offer { .. }) => {
                 return Err(refused("this is an offer: get it with `haul get`"));
             }
@@ -559,6 +562,7 @@ impl Server {
         let below =
             match below {
                 b"" => None,
+                // protocol.md [OPEN-2]
                 bytes => Some(RelPath::parse(bytes).map_err(|error| {
                     RunError::new(Cause::NotAllowed, format!("{}: {error}", escape(bytes)))
                 })?),
@@ -567,6 +571,7 @@ impl Server {
         let config = TargetConfig {
             place: Place::Directory { root: root.to_owned(), below, rename_top: None },
             digest: open.digest,
+            // protocol.md [OPEN-4]
             overwrite: self.config.overwrite.min(open.overwrite),
             checksum: open.checksum,
             dry_run: open.dry_run,

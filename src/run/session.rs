@@ -24,7 +24,7 @@ use super::{
 use crate::{
     file::walk::Found,
     limits,
-    stream::Pacer,
+    stream::{Link, Pacer},
     transfer::{CONTROL, Carrier, Receiver, Sender, Violation},
     wire::{
         frame::Frame,
@@ -175,6 +175,7 @@ impl Session {
             match error {
                 // protocol.md [ERR-2]: where the peer still listens, it learns why.
                 Some(error) => self.fail(error),
+                // protocol.md [CONN-2]
                 None => self.finish(Err(RunError::cut_off(&self.peer()))),
             }
         } else if !self.is_over() {
@@ -205,6 +206,7 @@ impl Session {
             Ok(Some(end)) => {
                 self.finish(end.map_err(|(code, text)| RunError::said_by(&self.peer(), code, &text)))
             }
+            // protocol.md [ERR-1]
             Err(violation) => self.fail(RunError::violation(&self.peer(), &violation)),
         }
         self.wake_control();
@@ -221,7 +223,8 @@ impl Session {
             && sender.has_chunks()
         {
             let wait = pacer.lock().unwrap_or_else(PoisonError::into_inner).wait(now);
-            if !wait.is_zero() && !(carrier == CONTROL && sender.has_messages()) {
+            let has_message = carrier == CONTROL && sender.has_messages();
+            if !wait.is_zero() && !has_message {
                 return Err(wait);
             }
         }
@@ -262,6 +265,7 @@ impl Session {
     }
 
     /// A receiver that has said its last word does not wait for its confirmation beyond this; time since the start.
+    /// protocol.md [END-4]
     pub fn linger_until(&self) -> Option<Duration> {
         self.lock().last_word.map(|(at, _)| at + limits::LINGER)
     }
@@ -279,9 +283,23 @@ impl Session {
         self.look(|role| !matches!(role, Role::Lister(listing) if listing.entries.len() > LISTING_BACKLOG))
     }
 
-    /// An emptied chunk buffer, if there is one.
-    pub fn take_spare(&self) -> Option<Vec<u8>> {
-        self.lock().spare.pop()
+    /// Moves emptied chunk buffers between a connection and the file side, to where they are filled next.
+    pub fn exchange_spare(&self, link: &mut Link) {
+        let mut state = self.lock();
+        match state.role {
+            Role::Sender(_) => {
+                let sent = std::iter::from_fn(|| link.take_spare());
+                state.spare.extend(sent);
+                state.spare.truncate(SPARE_MAX);
+            }
+            Role::Receiver(_) => state.spare.drain(..).for_each(|buffer| link.recycle(buffer)),
+            Role::Lister(_) => {}
+        }
+    }
+
+    /// An emptied chunk buffer, or a new one.
+    pub fn take_spare(&self) -> Vec<u8> {
+        self.lock().spare.pop().unwrap_or_default()
     }
 
     // --- For the threads of the file side ---
@@ -452,6 +470,7 @@ impl State {
                 receiver.handle_frame(carrier, frame)?;
                 Ok(None)
             }
+            // protocol.md [LIST-1]
             Role::Lister(listing) => match frame {
                 Frame::Message(Message::Entries(batch)) => {
                     listing.entries.extend(batch.entries);
@@ -480,6 +499,7 @@ impl State {
             (Code::Done, Some(end), _) => Ok(SessionEnd { is_confirmed: true, ..end }),
             // Whoever asked for a listing closes it.
             (Code::Done, None, Role::Sender(sender)) if sender.is_listing() => Ok(SessionEnd::default()),
+            // protocol.md [END-3]
             (Code::Done, None, _) => Err((Code::Protocol, "it closed the session before its end".to_owned())),
             (code, _, _) => Err((code, close.text)),
         }

@@ -19,17 +19,20 @@ use std::io::{self, IoSlice, Write};
 
 use super::identity::{Identity, KeyHash};
 use super::tls::{HANDSHAKE, Pin, Tls};
+use crate::limits;
 
 /// One connection's way from frames to the socket and back.
 pub struct Channel {
-    kind: Kind,
-    /// Bytes that the socket has not taken, roughly: plaintext of the handshake's time is not yet encrypted.
-    pending_bytes: usize,
-}
-
-enum Kind {
-    Plain(Plain),
-    Tls(Box<Tls>),
+    /// `None` without TLS.
+    tls: Option<Box<Tls>>,
+    /// What waits for the socket; with TLS, not encrypted yet.
+    queue: Queue,
+    /// Encrypted bytes that the socket has not taken, about.
+    sealed_bytes: usize,
+    /// The end of our direction is to be said behind what is queued.
+    is_closing: bool,
+    /// Large buffers that were sent, emptied; at most [`SPARE_MAX`].
+    spare: Vec<Vec<u8>>,
 }
 
 /// Why a channel ended.
@@ -72,7 +75,7 @@ pub enum ChannelError {
 impl Channel {
     /// No encryption: bytes pass through.
     pub fn plain() -> Self {
-        Self { kind: Kind::Plain(Plain::default()), pending_bytes: 0 }
+        Self::new(None)
     }
 
     /// TLS towards a server whose key has to fit `pin`. [`Self::transmit`] has the first bytes at once.
@@ -80,114 +83,110 @@ impl Channel {
         Self::tls(Tls::client(identity, pin))
     }
 
-    /// TLS towards a client, which has to show a key; whose it is, the caller asks of [`Self::peer_key`].
+    /// TLS towards a client, which has to hold the key that it shows. Whose key is welcome is not decided here.
     pub fn server_tls(identity: &Identity) -> Self {
         Self::tls(Tls::server(identity))
     }
 
     pub(super) fn tls(tls: Tls) -> Self {
-        Self { kind: Kind::Tls(Box::new(tls)), pending_bytes: 0 }
+        Self::new(Some(Box::new(tls)))
+    }
+
+    fn new(tls: Option<Box<Tls>>) -> Self {
+        Self { tls, queue: Queue::default(), sealed_bytes: 0, is_closing: false, spare: Vec::new() }
     }
 
     /// Takes bytes from the socket, split anywhere, and hands what they say to `sink`, in order, in slices of any
     /// length above 0. On an error, what came before it has been handed over.
     pub fn handle_input(&mut self, bytes: &[u8], sink: &mut impl FnMut(&[u8])) -> Result<(), ChannelError> {
-        match &mut self.kind {
-            Kind::Plain(_) if bytes.is_empty() => Ok(()),
-            Kind::Plain(_) => {
+        match &mut self.tls {
+            None if bytes.is_empty() => Ok(()),
+            None => {
                 sink(bytes);
                 Ok(())
             }
-            Kind::Tls(tls) => tls.handle_input(bytes, sink),
+            // Nothing but the alert leaves a channel that has failed.
+            Some(tls) => tls.handle_input(bytes, sink).inspect_err(|_| self.queue = Queue::default()),
         }
     }
 
-    /// Queues a frame: `header`, then `body`. Dropped without a word once the channel has failed.
+    /// Queues a frame: `header`, then `body`, which is moved and not copied. With TLS it is encrypted as the socket
+    /// takes it, so that the encrypted bytes are still in the cache when they are written.
     pub fn send(&mut self, header: &[u8], body: Vec<u8>) {
-        let len = header.len() + body.len();
-        match &mut self.kind {
-            Kind::Plain(plain) => {
-                self.pending_bytes += len;
-                plain.send(header, body);
-            }
-            Kind::Tls(tls) => {
-                self.pending_bytes += len + len.div_ceil(RECORD_BYTES) * RECORD_OVERHEAD_BYTES;
-                tls.send(header, &body);
-            }
-        }
+        self.queue.send(header, body);
     }
 
     /// Writes queued bytes with one call to `out` and returns how many it took; 0 when nothing is queued.
     pub fn transmit(&mut self, out: &mut dyn Write) -> io::Result<usize> {
-        let written = match &mut self.kind {
-            Kind::Plain(plain) => plain.transmit(out)?,
-            Kind::Tls(tls) => tls.transmit(out)?,
-        };
-        match &self.kind {
-            // Handshake bytes were not counted, and the plaintext that was is still waiting.
-            Kind::Tls(tls) if tls.is_handshaking() => {}
-            _ if self.wants_write() => self.pending_bytes = self.pending_bytes.saturating_sub(written),
-            _ => self.pending_bytes = 0,
+        let Some(tls) = &mut self.tls else { return self.queue.write(out, &mut self.spare) };
+        if tls.is_established() && !tls.wants_write() {
+            let sealed = self.queue.with_slices(SEAL_BYTES, |slices| tls.seal(slices));
+            self.sealed_bytes = sealed + sealed.div_ceil(RECORD_BYTES) * RECORD_OVERHEAD_BYTES;
+            self.queue.on_taken(sealed, &mut self.spare);
+            if self.is_closing && self.queue.is_empty() {
+                self.is_closing = false;
+                tls.close();
+            }
         }
+        let written = tls.transmit(out)?;
+        self.sealed_bytes = if tls.wants_write() { self.sealed_bytes.saturating_sub(written) } else { 0 };
         Ok(written)
+    }
+
+    /// A large buffer that was sent, emptied for reuse: fresh memory costs more than the copy into it.
+    pub fn take_spare(&mut self) -> Option<Vec<u8>> {
+        self.spare.pop()
     }
 
     /// Whether [`Self::transmit`] has something to write.
     pub fn wants_write(&self) -> bool {
-        match &self.kind {
-            Kind::Plain(plain) => !plain.segments.is_empty(),
-            Kind::Tls(tls) => tls.wants_write(),
+        match &self.tls {
+            None => !self.queue.is_empty(),
+            Some(tls) => {
+                let is_waiting = !self.queue.is_empty() || self.is_closing;
+                tls.wants_write() || (tls.is_established() && is_waiting)
+            }
         }
     }
 
     /// How many bytes the socket has not taken; for TLS an estimate without the handshake's own bytes.
     pub fn pending_bytes(&self) -> usize {
-        self.pending_bytes
+        self.queue.bytes + self.sealed_bytes
     }
 
     /// Whether data flows: at once without TLS, with TLS when the handshake is over and the peer's key has passed.
     /// A client is there before the server has looked at its key.
     pub fn is_established(&self) -> bool {
-        match &self.kind {
-            Kind::Plain(_) => true,
-            Kind::Tls(tls) => tls.is_established(),
-        }
+        self.tls.as_ref().is_none_or(|tls| tls.is_established())
     }
 
     /// Whether this channel encrypts.
     pub fn is_tls(&self) -> bool {
-        matches!(self.kind, Kind::Tls(_))
+        self.tls.is_some()
     }
 
     /// The key that the peer holds; `None` without TLS and before the channel is established.
     pub fn peer_key(&self) -> Option<KeyHash> {
-        match &self.kind {
-            Kind::Plain(_) => None,
-            Kind::Tls(tls) => tls.peer_key(),
-        }
+        self.tls.as_ref()?.peer_key()
     }
 
     /// 32 bytes that only this connection's two ends have; `None` without TLS and before the channel is established.
     pub fn exporter(&self) -> Option<[u8; 32]> {
-        match &self.kind {
-            Kind::Plain(_) => None,
-            Kind::Tls(tls) => tls.exporter(),
-        }
+        self.tls.as_ref()?.exporter()
     }
 
     /// Says that no further data follows what is queued. Without TLS, only the end of the TCP stream says so.
     pub fn close(&mut self) {
-        if let Kind::Tls(tls) = &mut self.kind {
-            tls.close();
+        match &mut self.tls {
+            Some(tls) if tls.is_established() => self.is_closing = true,
+            Some(tls) => tls.close(),
+            None => {}
         }
     }
 
     /// Whether the peer has said that no further data follows; never without TLS.
     pub fn received_close_notify(&self) -> bool {
-        match &self.kind {
-            Kind::Plain(_) => false,
-            Kind::Tls(tls) => tls.received_close_notify(),
-        }
+        self.tls.as_ref().is_some_and(|tls| tls.received_close_notify())
     }
 }
 
@@ -196,28 +195,31 @@ impl fmt::Debug for Channel {
         f.debug_struct("Channel")
             .field("tls", &self.is_tls())
             .field("established", &self.is_established())
-            .field("pending_bytes", &self.pending_bytes)
+            .field("pending_bytes", &self.pending_bytes())
             .finish()
     }
 }
 
 /// Whether a connection that starts with this byte is meant to be TLS: the content type of a handshake record.
-/// haul's own hello starts with another (protocol.md [HELLO-1]).
+/// haul's own hello starts with another (protocol.md [CONN-1], [HELLO-1]).
 pub fn is_tls_first_byte(byte: u8) -> bool {
     byte == HANDSHAKE
 }
 
-/// What waits for the socket without TLS: whole bodies as they came, and small pieces gathered.
+/// What waits for the socket: whole bodies as they came, and small pieces gathered.
 #[derive(Default)]
-struct Plain {
+struct Queue {
     /// Not empty, each of them.
     segments: VecDeque<Vec<u8>>,
-    /// Bytes of the first segment that are written already; below its length.
-    written: usize,
+    /// Bytes of the first segment that are taken already; below its length.
+    taken: usize,
+    /// All bytes that wait.
+    bytes: usize,
 }
 
-impl Plain {
+impl Queue {
     fn send(&mut self, header: &[u8], body: Vec<u8>) {
+        self.bytes += header.len() + body.len();
         self.gather(header);
         if body.len() <= GATHER_BYTES / 4 {
             self.gather(&body);
@@ -241,34 +243,60 @@ impl Plain {
         }
     }
 
-    fn transmit(&mut self, out: &mut dyn Write) -> io::Result<usize> {
-        if self.segments.is_empty() {
+    fn write(&mut self, out: &mut dyn Write, spare: &mut Vec<Vec<u8>>) -> io::Result<usize> {
+        if self.is_empty() {
             return Ok(0);
         }
-        let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-        let mut skip = self.written;
-        for (slice, segment) in slices.iter_mut().zip(&self.segments) {
-            *slice = IoSlice::new(&segment[skip..]);
-            skip = 0;
-        }
-        let written = out.write_vectored(&slices[..self.segments.len().min(SLICES_MAX)])?;
-        self.on_written(written);
+        let written = self.with_slices(usize::MAX, |slices| out.write_vectored(slices))?;
+        self.on_taken(written, spare);
         Ok(written)
     }
 
-    fn on_written(&mut self, written: usize) {
-        self.written += written;
+    /// Shows what waits, from the front, at most so many bytes.
+    fn with_slices<T>(&self, most: usize, use_slices: impl FnOnce(&[IoSlice<'_>]) -> T) -> T {
+        let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+        let (mut skip, mut left, mut count) = (self.taken, most, 0);
+        for (slice, segment) in slices.iter_mut().zip(&self.segments) {
+            let waiting = &segment[skip..];
+            let waiting = &waiting[..waiting.len().min(left)];
+            if waiting.is_empty() {
+                break;
+            }
+            *slice = IoSlice::new(waiting);
+            left -= waiting.len();
+            skip = 0;
+            count += 1;
+        }
+        use_slices(&slices[..count])
+    }
+
+    fn on_taken(&mut self, bytes: usize, spare: &mut Vec<Vec<u8>>) {
+        assert!(bytes <= self.bytes, "nobody takes more than there is");
+        self.bytes -= bytes;
+        self.taken += bytes;
         while let Some(first) = self.segments.front() {
-            if self.written < first.len() {
+            if self.taken < first.len() {
                 return;
             }
-            self.written -= first.len();
-            self.segments.pop_front();
+            self.taken -= first.len();
+            let mut buffer = self.segments.pop_front().expect("it has a front");
+            if buffer.capacity() >= limits::CHUNK_MIN_BYTES && spare.len() < SPARE_MAX {
+                buffer.clear();
+                spare.push(buffer);
+            }
         }
-        assert_eq!(self.written, 0, "a writer takes no more than it was given");
+    }
+
+    fn is_empty(&self) -> bool {
+        self.segments.is_empty()
     }
 }
 
+/// Emptied buffers that wait for reuse, at most.
+const SPARE_MAX: usize = 4;
+/// Plaintext that is encrypted and written at once, bytes: four full records. More would leave the cache, and less
+/// costs system calls.
+const SEAL_BYTES: usize = 4 * RECORD_BYTES;
 /// Segments in one write. Linux takes 1024; more than a few megabytes no socket takes at once.
 const SLICES_MAX: usize = 64;
 /// Room for small pieces that are written together, bytes. Chosen arbitrarily.
@@ -318,13 +346,13 @@ mod tests {
 
     #[test]
     fn a_large_body_is_queued_without_a_copy() {
-        let mut plain = Plain::default();
+        let mut queue = Queue::default();
         let body = vec![1; 1 << 20];
         let at = body.as_ptr();
 
-        plain.send(b"header", body);
+        queue.send(b"header", body);
 
-        assert_eq!(plain.segments.back().unwrap().as_ptr(), at);
+        assert_eq!(queue.segments.back().unwrap().as_ptr(), at);
     }
 
     #[test]
@@ -350,6 +378,7 @@ mod tests {
 
     #[test]
     fn only_a_handshake_record_begins_tls() {
+        // protocol.md [CONN-1]
         assert!(is_tls_first_byte(0x16));
         assert!(!is_tls_first_byte(b'h') && !is_tls_first_byte(0x15) && !is_tls_first_byte(0));
     }

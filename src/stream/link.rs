@@ -160,6 +160,11 @@ impl Link {
         self.frames.recycle(buffer);
     }
 
+    /// A large buffer whose frame was sent, emptied for reuse.
+    pub fn take_spare(&mut self) -> Option<Vec<u8>> {
+        self.channel.take_spare()
+    }
+
     /// Ends our half of the TLS channel behind everything queued.
     pub fn close(&mut self) {
         self.channel.close();
@@ -228,6 +233,7 @@ fn take_plain(
         *early_bytes = early_bytes.saturating_add(plain.len());
     }
     let Some(so_far) = hello_bytes else {
+        // protocol.md [ERR-2]: an error here ends the connection.
         return Ok(frames.handle_input(plain)?);
     };
     so_far.extend_from_slice(plain);

@@ -140,6 +140,7 @@ impl Receiver {
                 Ok(())
             }
             Frame::Message(message) => self.on_message(message),
+            // protocol.md [ROLE-1]
             Frame::Feedback { .. } => Err(Violation::new("a sender may not send Feedback")),
         }
     }
@@ -170,6 +171,7 @@ impl Receiver {
                 Ok(())
             }
             Message::Listed(listed) => {
+                // protocol.md [ENTRY-5]
                 if self.listed.is_some() || listed.entries != self.announced || !self.early.is_empty() {
                     return Err(Violation::new("it ended its listing with a wrong count, or twice"));
                 }
@@ -177,6 +179,7 @@ impl Receiver {
                 self.jobs.push_back(Job::Listed);
                 Ok(())
             }
+            // protocol.md [FILE-7]
             Message::FileFailed(failed) => {
                 self.known(failed.file)?;
                 self.jobs.push_back(Job::Failed { file: failed.file, code: failed.code, text: failed.text });
@@ -194,6 +197,7 @@ impl Receiver {
                 self.on_carrier_down(end.stream);
                 Ok(())
             }
+            // protocol.md [ROLE-1]; [OPEN-1]: a session is opened once.
             other => Err(Violation::new(format!("a sender may not send {:?}", other.frame_type()))),
         }
     }
@@ -219,9 +223,11 @@ impl Receiver {
             self.on_placed(file, offset, len, buffer.capacity() > 0);
             return Ok(());
         };
+        // protocol.md [DATA-5]
         if !open.is_file {
             return Err(Violation::new("it sent content of an entry that has none"));
         }
+        // protocol.md [FILE-2]
         if open.is_ended {
             return Err(Violation::new("it sent content behind the end of a file"));
         }
@@ -237,6 +243,7 @@ impl Receiver {
     fn on_end(&mut self, end: FileEnd) -> Result<(), Violation> {
         self.known(end.file)?;
         let Some(open) = self.open.get_mut(&end.file) else { return Ok(()) };
+        // protocol.md [FILE-2]
         if open.end.is_some() {
             return Err(Violation::new("it ended a file twice"));
         }
@@ -246,7 +253,7 @@ impl Receiver {
     }
 
     /// Hands the end of a file to the target once all content went before it. A size below what was received goes
-    /// too: the target finds the contradiction.
+    /// too: the target finds the contradiction. protocol.md [FILE-1]
     fn release_end(&mut self, file: u64) {
         if let Some(open) = self.open.get_mut(&file)
             && let Some(end) = open.end
@@ -257,6 +264,7 @@ impl Receiver {
         }
     }
 
+    /// protocol.md [FILE-6]
     fn known(&self, file: u64) -> Result<(), Violation> {
         if file < self.announced {
             return Ok(());
@@ -329,6 +337,7 @@ impl Receiver {
     }
 
     fn flush_placed(&mut self) {
+        // protocol.md [CREDIT-3]
         let granted = self.received_bytes - self.unplaced_bytes + self.window;
         self.credit = self.credit.max(granted);
         let placed = std::mem::take(&mut self.placed);
@@ -364,6 +373,7 @@ impl Receiver {
             });
             return Some(Frame::Message(Message::Outcomes(Outcomes { outcomes })));
         }
+        // protocol.md [END-2]
         if self.finish.is_some() && !self.receipt_sent {
             self.receipt_sent = true;
             let receipt = Receipt { done: self.done, failed: self.failed, ..Receipt::default() };
@@ -415,6 +425,20 @@ impl Receiver {
     /// Content received and not yet placed, bytes.
     pub fn unplaced_bytes(&self) -> u64 {
         self.unplaced_bytes
+    }
+
+    /// Pieces of content, and carriers whose last word is to be told, that are still remembered.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> usize {
+        let unplaced: usize = self.received_on.values().map(|on| on.unplaced.len()).sum();
+        unplaced + self.early.len() + self.untold.len() + self.open.len()
+    }
+
+    /// Whether something waits for the control connection.
+    #[cfg(test)]
+    pub(super) fn has_frames(&self) -> bool {
+        let has_records = !(self.placed.is_empty() && self.wants.is_empty() && self.outcomes.is_empty());
+        has_records || !self.control.is_empty()
     }
 
     /// Whether the target has something to do.

@@ -99,6 +99,8 @@ pub struct Sender<S> {
     announced: u64,
     bytes_listed: u64,
     listed: Option<Listed>,
+    /// Announced entries that still wait for the control connection.
+    unsent_entries: usize,
     /// Announced entries without an outcome.
     open: BTreeMap<u64, Open<S>>,
     jobs: VecDeque<ReadJob<S>>,
@@ -170,6 +172,7 @@ impl<S: Clone> Sender<S> {
             announced: 0,
             bytes_listed: 0,
             listed: None,
+            unsent_entries: 0,
             open: BTreeMap::new(),
             jobs: VecDeque::new(),
             control: VecDeque::new(),
@@ -200,6 +203,7 @@ impl<S: Clone> Sender<S> {
             return;
         }
         let first = self.announced;
+        self.unsent_entries += batch.len();
         let entries = batch.iter().map(|(entry, _)| entry.clone()).collect();
         self.control.push_back(Frame::Message(Message::Entries(Entries { first, entries })));
         for (entry, source) in batch {
@@ -212,6 +216,7 @@ impl<S: Clone> Sender<S> {
                 continue;
             }
             let mut state = State::Announced;
+            // protocol.md [WANT-3]
             if self.eager && matches!(entry.kind, Kind::File { .. } | Kind::Stream) {
                 state = State::Sending;
                 self.jobs.push_back(ReadJob::Content { file, source: source.clone() });
@@ -222,8 +227,9 @@ impl<S: Clone> Sender<S> {
 
     /// How many entries may be announced now. 0 asks the lister to wait.
     pub fn room_for_entries(&self) -> usize {
-        let backlog = self.control.len() * limits::ENTRIES_PER_BATCH;
-        limits::OPEN_ENTRIES_MAX.saturating_sub(self.open.len() + backlog).min(limits::ENTRIES_PER_BATCH)
+        // A listing needs no outcomes; there, only what waits for the connection counts.
+        let ahead = self.open.len().max(self.unsent_entries);
+        (limits::OPEN_ENTRIES_MAX - ahead).min(limits::ENTRIES_PER_BATCH)
     }
 
     /// The listing is complete.
@@ -307,8 +313,12 @@ impl<S: Clone> Sender<S> {
     pub fn poll_frame(&mut self, carrier: Carrier) -> Option<Frame> {
         if carrier == CONTROL {
             if let Some(frame) = self.control.pop_front() {
+                if let Frame::Message(Message::Entries(batch)) = &frame {
+                    self.unsent_entries -= batch.entries.len();
+                }
                 return Some(frame);
             }
+            // protocol.md [END-1]
             if self.finish == FinishState::Open && self.is_finished() && !self.listing_only {
                 self.finish = FinishState::Sent;
                 return Some(Frame::Message(Message::Finish(Finish { stats: Stats::default() })));
@@ -359,6 +369,7 @@ impl<S: Clone> Sender<S> {
                 Ok(())
             }
             Frame::Message(Message::StreamEnd(end)) => self.on_stream_end(end),
+            // protocol.md [ROLE-1]
             other => Err(Violation::new(format!("a receiver may not send {:?}", other.frame_type()))),
         }
     }
@@ -436,6 +447,12 @@ impl<S: Clone> Sender<S> {
         (self.announced, self.bytes_listed, self.listed)
     }
 
+    /// Bytes queued, pieces in flight, bytes kept.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> (usize, usize, u64) {
+        (self.queued_bytes, self.in_flight.len(), self.kept_bytes)
+    }
+
     fn on_feedback(&mut self, credit: u64, placed: &[Placed]) -> Result<(), Violation> {
         // protocol.md [CREDIT-2]
         if credit < self.credit {
@@ -471,6 +488,7 @@ impl<S: Clone> Sender<S> {
             }
             Want::Digest => {
                 if matches!(open.entry.kind, Kind::Stream) {
+                    // protocol.md [WANT-2]
                     return Err(Violation::new("it wants the digest of a stream before its content"));
                 }
                 open.state = State::Digesting;

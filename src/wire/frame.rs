@@ -217,17 +217,17 @@ impl Frame {
         out
     }
 
-    /// Parses a payload; for DATA, `payload` begins with file number and offset, which are cut off in place.
-    fn decode(kind: FrameType, payload: Vec<u8>) -> Result<Self, FrameError> {
+    /// Parses the payload of any frame but DATA, which [`FrameReader`] assembles.
+    fn decode(kind: FrameType, payload: &[u8]) -> Result<Self, FrameError> {
         let malformed = FrameError::Malformed(kind);
         match kind {
             FrameType::Data => unreachable!("DATA is assembled by the reader"),
             FrameType::Hole => {
-                let range = parse_placed(&payload).ok_or(malformed)?;
+                let range = parse_placed(payload).ok_or(malformed)?;
                 Ok(Self::Hole(range))
             }
             FrameType::FileEnd | FrameType::FileDigest => {
-                let payload: &[u8; 48] = payload.as_slice().try_into().map_err(|_| malformed)?;
+                let payload: &[u8; 48] = payload.try_into().map_err(|_| malformed)?;
                 let (numbers, digest) = payload.split_at(16);
                 let end = FileEnd {
                     file: u64_at(numbers, 0),
@@ -245,11 +245,12 @@ impl Frame {
                 let placed = records.map(parse_placed).collect::<Option<_>>().ok_or(malformed)?;
                 Ok(Self::Feedback { credit: u64::from_le_bytes(*credit), placed })
             }
-            _ => Ok(Self::Message(Message::decode(kind, &payload)?)),
+            _ => Ok(Self::Message(Message::decode(kind, payload)?)),
         }
     }
 }
 
+/// protocol.md [FRAME-1]
 fn header(kind: FrameType, payload: usize) -> [u8; HEADER_BYTES] {
     let length = u32::try_from(payload).expect("our own payloads are below 4 GiB");
     let mut out = [0; HEADER_BYTES];
@@ -385,6 +386,7 @@ impl FrameReader {
     fn begin_body(&mut self) -> Result<(), FrameError> {
         let length = u32::from_le_bytes(self.head[..4].try_into().expect("four bytes"));
         let number = u16::from_le_bytes([self.head[4], self.head[5]]);
+        // protocol.md [FRAME-6]: other flags mean nothing here.
         let flags = u16::from_le_bytes([self.head[6], self.head[7]]);
         let kind = FrameType::from_number(number);
         if kind.is_none() && flags & FLAG_OPTIONAL == 0 {
@@ -443,7 +445,7 @@ impl FrameReader {
                 offset: u64_at(&self.head, 16),
                 bytes: body.payload,
             }),
-            Some(kind) => self.frames.push_back(Frame::decode(kind, body.payload)?),
+            Some(kind) => self.frames.push_back(Frame::decode(kind, &body.payload)?),
         }
         self.head.clear();
         Ok(())
@@ -614,7 +616,7 @@ mod tests {
         let decode = |placed: &Placed| {
             let mut payload = Vec::new();
             put_placed(placed, &mut payload);
-            Frame::decode(FrameType::Hole, payload)
+            Frame::decode(FrameType::Hole, &payload)
         };
         let malformed = Err(FrameError::Malformed(FrameType::Hole));
 
@@ -622,10 +624,10 @@ mod tests {
         assert_eq!(decode(&Placed { file: 0, offset: 0, len: 0 }), malformed);
         assert_eq!(decode(&Placed { file: 0, offset: 1, len: limits::FILE_MAX_BYTES }), malformed);
         assert_eq!(decode(&Placed { file: 0, offset: u64::MAX, len: 1 }), malformed);
-        assert_eq!(Frame::decode(FrameType::Hole, vec![0; 23]), malformed);
-        assert!(Frame::decode(FrameType::FileEnd, vec![0; 49]).is_err());
-        assert!(Frame::decode(FrameType::Feedback, vec![1; 8 + 23]).is_err());
-        assert!(Frame::decode(FrameType::Feedback, vec![1; 7]).is_err());
+        assert_eq!(Frame::decode(FrameType::Hole, &[0; 23]), malformed);
+        assert!(Frame::decode(FrameType::FileEnd, &[0; 49]).is_err());
+        assert!(Frame::decode(FrameType::Feedback, &[1; 8 + 23]).is_err());
+        assert!(Frame::decode(FrameType::Feedback, &[1; 7]).is_err());
     }
 
     #[test]
@@ -661,7 +663,7 @@ mod tests {
         ) {
             let kind = FrameType::ALL[kind];
             if kind != FrameType::Data {
-                let _ = Frame::decode(kind, payload);
+                let _ = Frame::decode(kind, &payload);
             }
         }
     }

@@ -25,6 +25,12 @@ pub const FEATURES: u64 = FEATURE_BLAKE3;
 /// Longest agent text, bytes.
 pub const AGENT_MAX_BYTES: usize = 64;
 
+/// What a hello without a chunk limit means, bytes.
+const CHUNK_DEFAULT_BYTES: u32 = 1 << 20;
+/// What this program takes, bytes.
+const CHUNK_LIMIT_BYTES: u32 = 4 << 20;
+const _: () = assert!(CHUNK_DEFAULT_BYTES as usize == limits::CHUNK_BYTES);
+const _: () = assert!(CHUNK_LIMIT_BYTES as usize == limits::CHUNK_MAX_BYTES);
 const FIXED_BYTES: usize = 10;
 const CHECKSUM_BYTES: usize = 4;
 const EXT_NONCE: u16 = 1;
@@ -83,7 +89,7 @@ impl Hello {
             version_max: VERSION_MAX,
             nonce,
             features: FEATURES,
-            chunk_max: u32::try_from(limits::CHUNK_MAX_BYTES).expect("a few MiB"),
+            chunk_max: CHUNK_LIMIT_BYTES,
             agent: concat!("haul/", env!("CARGO_PKG_VERSION")).to_owned(),
             join,
         }
@@ -130,6 +136,7 @@ impl Hello {
         }
         let Some(hello) = input.get(..length) else { return Ok(None) };
         let (covered, checksum) = hello.split_at(length - CHECKSUM_BYTES);
+        // protocol.md [HELLO-7]
         if crc32c(covered).to_le_bytes() != *checksum {
             return Err(HelloError::Checksum);
         }
@@ -139,6 +146,7 @@ impl Hello {
     fn parse(covered: &[u8]) -> Result<Self, HelloError> {
         let version_min = u16::from_le_bytes([covered[6], covered[7]]);
         let version_max = u16::from_le_bytes([covered[8], covered[9]]);
+        // protocol.md [HELLO-7]
         if version_min > version_max {
             return Err(HelloError::Malformed);
         }
@@ -158,7 +166,7 @@ impl Hello {
             version_max,
             nonce: extensions.nonce.ok_or(HelloError::Malformed)?,
             features: extensions.features.unwrap_or(0),
-            chunk_max: extensions.chunk_max.unwrap_or(limits::CHUNK_BYTES as u32),
+            chunk_max: extensions.chunk_max.unwrap_or(CHUNK_DEFAULT_BYTES),
             agent: extensions.agent.unwrap_or_default(),
             join: extensions.join,
         })
@@ -288,6 +296,7 @@ mod tests {
 
     #[test]
     fn any_flipped_bit_is_refused() {
+        // protocol.md [HELLO-7]
         let bytes = sample().encode();
         for bit in 0..bytes.len() * 8 {
             let mut damaged = bytes.clone();

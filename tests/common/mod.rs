@@ -1,5 +1,11 @@
 //! Runs the real binary in a directory, with a home of its own.
 
+#![allow(dead_code, reason = "each test binary uses a part of this")]
+
+pub mod process;
+pub mod proxy;
+pub mod tree;
+
 use std::ffi::OsStr;
 use std::fs;
 use std::io::Write as _;
@@ -7,6 +13,10 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+
+use process::{Process, Server};
 
 /// A temporary directory with `data`, where commands run, and `home`, where haul keeps its own files.
 pub struct Place {
@@ -27,11 +37,22 @@ pub struct Ended {
 impl Place {
     /// An empty place that other users may read.
     pub fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        Self::in_dir(tempfile::tempdir().unwrap())
+    }
+
+    fn in_dir(dir: tempfile::TempDir) -> Self {
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
         fs::create_dir(dir.path().join("data")).unwrap();
         fs::create_dir(dir.path().join("home")).unwrap();
+        fs::set_permissions(dir.path().join("home"), fs::Permissions::from_mode(0o700)).unwrap();
         Self { dir }
+    }
+
+    /// An empty place in memory where there is `/dev/shm`, so that no disk has a part in what is measured.
+    pub fn in_memory() -> Self {
+        let shm = Path::new("/dev/shm");
+        let dir = if shm.is_dir() { tempfile::tempdir_in(shm) } else { tempfile::tempdir() }.unwrap();
+        Self::in_dir(dir)
     }
 
     /// A path in `data`, of any bytes.
@@ -60,6 +81,77 @@ impl Place {
     pub fn haul<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Ended {
         run(self.command(haul()).args(arguments), b"")
     }
+
+    /// Starts haul with these arguments and nothing on standard input.
+    pub fn start<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Process {
+        Process::start(self.command(haul()).args(arguments).stdin(Stdio::null()))
+    }
+
+    /// haul as a user who owns this place and nothing else: by setpriv when the tests run as root, by itself
+    /// otherwise. `None`, and said, where this machine has no way to do that.
+    pub fn command_of_nobody(&self) -> Option<Command> {
+        const NOBODY: u32 = 65_534;
+        if !rustix::process::geteuid().is_root() {
+            return Some(self.command(haul()));
+        }
+        let options = [format!("--reuid={NOBODY}"), format!("--regid={NOBODY}"), "--clear-groups".to_owned()];
+        let probe = Command::new("setpriv")
+            .args(&options)
+            .arg(haul())
+            .arg("--version")
+            .stdout(Stdio::null())
+            .status();
+        if !probe.is_ok_and(|status| status.success()) {
+            skip("setpriv is not installed, or the binary lies where nobody may look");
+            return None;
+        }
+        for dir in ["data", "home"] {
+            assert!(
+                self.command("chown")
+                    .args(["-hR", &NOBODY.to_string()])
+                    .arg(self.dir.path().join(dir))
+                    .status()
+                    .unwrap()
+                    .success()
+            );
+        }
+        let mut command = self.command("setpriv");
+        command.args(options).arg(haul());
+        Some(command)
+    }
+
+    /// Starts `recv`, `offer` or `serve` with these arguments on a free port of this machine.
+    pub fn listen<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Server {
+        Server::start(self.command(haul()).args(arguments))
+    }
+}
+
+impl Ended {
+    /// Itself, if it ended with this exit code.
+    #[track_caller]
+    pub fn with(self, code: i32) -> Self {
+        assert_eq!(self.code, code, "{self}");
+        self
+    }
+
+    /// The one object on standard output.
+    #[track_caller]
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self}"))
+    }
+}
+
+impl std::fmt::Display for Ended {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let stdout = String::from_utf8_lossy(&self.stdout[..self.stdout.len().min(4000)]);
+        write!(f, "ended with {}\nstdout: {stdout}\nstderr: {}", self.code, self.stderr)
+    }
+}
+
+/// Says why a test shows nothing on this machine.
+#[expect(clippy::print_stderr, reason = "the reason of a skipped test is for the person who runs it")]
+pub fn skip(reason: &str) {
+    eprintln!("skipped: {reason}");
 }
 
 /// The binary under test.

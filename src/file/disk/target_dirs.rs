@@ -117,11 +117,6 @@ impl TargetDirs {
         Ok(dir)
     }
 
-    /// Forgets the handle of `path`: what stands there was or will be something else.
-    pub fn forget(&mut self, path: &[u8]) {
-        self.kept.remove(path);
-    }
-
     /// Notes that names in `dir` changed.
     pub fn note_change(&mut self, dir: Arc<Dir>) {
         self.changed.push(dir);
@@ -197,6 +192,7 @@ mod tests {
 
     #[test]
     fn a_symbolic_link_in_the_middle_is_not_followed() {
+        // protocol.md [LINK-2]
         let (temp, mut dirs) = target();
         let outside = tempfile::tempdir().unwrap();
         std::fs::create_dir(outside.path().join("b")).unwrap();

@@ -20,7 +20,8 @@ pub(super) struct Filling {
     pub(super) mtime: Mtime,
     /// The directory around it.
     pub(super) parent: Option<u64>,
-    /// What will be told unless its metadata cannot be set.
+    /// What will be told unless its metadata cannot be set; [`Outcome::Unchanged`] as long as it was there already
+    /// with its mode.
     pub(super) outcome: Outcome,
 }
 
@@ -161,7 +162,7 @@ mod tests {
 
         assert!(!directories.child_done(0));
         directories.add_child(0);
-        assert_eq!(directories.leave_for(&path("e")), []);
+        assert!(directories.leave_for(&path("e")).is_empty());
         assert!(directories.child_done(0));
 
         assert!(directories.remove(0).1);
@@ -173,7 +174,7 @@ mod tests {
         let mut directories = Directories::default();
         directories.enter(0, filling("d", None));
 
-        assert_eq!(directories.leave_for(&path("d/x")), []);
+        assert!(directories.leave_for(&path("d/x")).is_empty());
         assert_eq!(directories.around(), Around::Directory(0));
         assert_eq!(directories.leave_for(&path("dx")), [0]);
         assert_eq!(directories.around(), Around::Nothing);

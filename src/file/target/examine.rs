@@ -71,13 +71,9 @@ impl Wish {
         let same = same_size && self.mtime == existing.mtime;
         match self.overwrite {
             Overwrite::Never => Plan::Leave(Outcome::Kept),
-            Overwrite::Newer if self.mtime <= existing.mtime => match same && !self.checksum {
-                true => Plan::Leave(Outcome::Unchanged),
-                false if same => Plan::Compare(existing),
-                false => Plan::Leave(Outcome::Kept),
-            },
+            Overwrite::Newer if !same && self.mtime <= existing.mtime => Plan::Leave(Outcome::Kept),
             _ if self.checksum && same_size => Plan::Compare(existing),
-            Overwrite::Different if same => Plan::Leave(Outcome::Unchanged),
+            Overwrite::Newer | Overwrite::Different if same => Plan::Leave(Outcome::Unchanged),
             Overwrite::Newer | Overwrite::Different | Overwrite::Always => {
                 Plan::Take(Replace::Examined(existing))
             }

@@ -101,27 +101,37 @@ impl Tree {
         let (Filling { path, mode, mtime, parent, mut outcome }, is_latest) = self.directories.remove(number);
         if is_latest && !self.rules.dry_run {
             let result = self.set_directory_metadata(&path, mode, Some(mtime));
-            if let (Outcome::Done, Err(failure)) = (&outcome, result) {
-                outcome = failed(failure);
-            }
+            outcome = match (outcome, result) {
+                (Outcome::Done | Outcome::Unchanged, Err(failure)) => failed(failure),
+                (Outcome::Unchanged, Ok(had_time)) if !had_time => Outcome::Done,
+                (outcome, _) => outcome,
+            };
         }
         Settled { number, path, parent, linked: false, size_bytes: 0, digest: None, outcome }
     }
 
+    /// Gives a directory what it does not have yet. Whether it had its time.
     fn set_directory_metadata(
         &mut self,
         path: &RelPath,
         mode: u32,
         mtime: Option<Mtime>,
-    ) -> Result<(), Failure> {
+    ) -> Result<bool, Failure> {
         let cannot = |errno| Failure::of(errno, "set its mode and time", path.as_bytes());
         let dir = self.dirs.open(Some(path.as_bytes()), false).map_err(|error| dir_failure(&error))?;
-        write::set_mode(&*dir, mode).map_err(cannot)?;
-        if let Some(mtime) = mtime {
+        let stat = rustix::fs::fstat(&*dir).map_err(cannot)?;
+        let has_mode = write::number(stat.st_mode, 0_u32) & 0o7777 == mode;
+        let has_time = mtime.is_none_or(|mtime| write::mtime_of(&stat) == mtime);
+        if !has_mode {
+            write::set_mode(&*dir, mode).map_err(cannot)?;
+        }
+        if let Some(mtime) = mtime.filter(|_| !has_time) {
             write::set_mtime(&*dir, mtime).map_err(cannot)?;
         }
-        self.publisher.touch(dir);
-        Ok(())
+        if !has_mode || !has_time {
+            self.publisher.touch(dir);
+        }
+        Ok(has_time)
     }
 
     /// Lets the outcome be told: at once, or after the sync of what was done.

@@ -27,7 +27,7 @@ mod make;
 mod output;
 mod receive;
 #[cfg(test)]
-mod testing;
+mod tests;
 mod tree;
 
 pub use busy::{BusyNames, Claim};
@@ -190,7 +190,7 @@ impl Target {
         self.ledger.poll_event()
     }
 
-    /// Whether every announced entry has its outcome.
+    /// Whether every announced entry has its outcome. What waits for a batch gets it with [`Job::Idle`].
     pub fn is_settled(&self) -> bool {
         self.ledger.is_settled()
     }
@@ -208,12 +208,12 @@ impl Target {
     fn announce(&mut self, first: u64, entries: Vec<Entry>) -> Result<(), ProtocolViolation> {
         self.ledger.admit(first, entries.len())?;
         if let Sink::Tree(tree) = &mut self.sink {
-            tree.on_batch();
+            tree.forget_free_space();
+        }
+        if let Some(unasked) = entries.iter().find(|entry| !self.accept.allows(entry.source, &entry.name)) {
+            return Err(ProtocolViolation::Unasked { name: unasked.name.clone() });
         }
         for entry in entries {
-            if !self.accept.allows(entry.source, &entry.name) {
-                return Err(ProtocolViolation::Unasked { name: entry.name });
-            }
             let number = self.ledger.number(matches!(entry.kind, Kind::File { .. } | Kind::Stream));
             match &mut self.sink {
                 Sink::Tree(tree) => tree.on_entry(&mut self.ledger, number, entry)?,

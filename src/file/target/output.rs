@@ -229,7 +229,7 @@ mod tests {
     use std::io;
     use std::sync::{Arc, Mutex};
 
-    use super::super::testing::{config, digest, entry, file_entry, outcomes};
+    use super::super::tests::{config, digest, entry, file_entry, outcomes};
     use super::super::{Job, Place, Target};
     use super::*;
 

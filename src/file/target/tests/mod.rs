@@ -1,5 +1,10 @@
 //! What the tests of a target share: a world with a directory, a sender's side in one line, and outcomes.
 
+mod content;
+mod made;
+mod names;
+mod policy;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -159,8 +164,7 @@ pub(super) fn skip(reason: &str) {
 }
 
 /// Runs the test `name` of this program once more as an ordinary user, where this process is the superuser.
-/// `None` where it is not, and the caller goes on itself; otherwise whether the test passed or could not be run.
-#[expect(clippy::print_stderr, reason = "the failure of the inner test is to be seen")]
+/// `None` where it is not, and the caller goes on itself.
 pub(super) fn as_ordinary_user(name: &str) -> Option<()> {
     use std::os::unix::process::CommandExt;
 
@@ -175,14 +179,37 @@ pub(super) fn as_ordinary_user(name: &str) -> Option<()> {
     command.args(["--exact", name, "--nocapture"]).env("TMPDIR", temp.path()).uid(65534).gid(65534);
     match command.output() {
         Err(error) => skip(&format!("cannot run as an ordinary user: {error}")),
-        Ok(output) if output.status.success() => {
-            let text = String::from_utf8_lossy(&output.stdout);
-            assert!(text.contains("1 passed"), "no test is called {name}");
-        }
-        Ok(output) => {
-            eprintln!("{}", String::from_utf8_lossy(&output.stderr));
-            panic!("{name} fails as an ordinary user");
-        }
+        Ok(output) => expect_passed(name, &output),
     }
     Some(())
 }
+
+/// A directory on a disk of one mebibyte. Where there is none, makes one out of sight of other processes, runs the
+/// test `name` of this program there, and returns `None`.
+pub(super) fn on_a_small_disk(name: &str) -> Option<tempfile::TempDir> {
+    if let Some(disk) = std::env::var_os(SMALL_DISK) {
+        return Some(tempfile::tempdir_in(disk).unwrap());
+    }
+    let temp = tempfile::tempdir().unwrap();
+    let script = "mount -t tmpfs -o size=1m none \"$0\" || exit 77; exec \"$@\"";
+    let mut command = std::process::Command::new("unshare");
+    command.args(["--mount", "sh", "-c", script]).arg(temp.path()).arg(std::env::current_exe().unwrap());
+    command.args(["--exact", name, "--nocapture"]).env(SMALL_DISK, temp.path());
+    match command.output() {
+        Ok(output) if output.status.success() || output.status.code() == Some(101) => {
+            expect_passed(name, &output);
+        }
+        _ => skip("no file system of a chosen size can be mounted here"),
+    }
+    None
+}
+
+fn expect_passed(name: &str, output: &std::process::Output) {
+    let told = String::from_utf8_lossy(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{name} fails there: {told}{errors}");
+    assert!(told.contains("1 passed"), "no test is called {name}");
+}
+
+/// Names the directory of the small disk to the inner run of a test.
+const SMALL_DISK: &str = "HAUL_TEST_SMALL_DISK";
