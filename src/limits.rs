@@ -1,7 +1,7 @@
 //! Every bound and default of haul on one page: unit, reason, relation to its neighbours.
 //!
 //! Anything that a peer can make grow has its bound here. Values that are part of the protocol are repeated in
-//! `protocol.md`, section Limits; changing one changes the other in the same commit.
+//! protocol.md, section Limits ([LIMIT-1]); changing one changes the other in the same commit.
 
 use std::time::Duration;
 

@@ -6,6 +6,7 @@
 set -euo pipefail
 export LC_ALL=C
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+. tests/prove.sh
 
 readonly TRANSFER_MAX_S=120 START_MAX_S=20
 work='' waiting=''
@@ -103,23 +104,6 @@ end_of_waiting() {
 path_on_server() {
     sed "s,#,/$2#," "$1" >"$1.path"
     echo "@$1.path"
-}
-
-# Fails unless both trees agree in contents (by digest and by byte), names, kinds, link targets, modes and times.
-prove() {
-    local sent=$1 received=$2
-    (cd "$sent" && "$haul" --quiet hash .) | (cd "$received" && sha256sum --check --strict --quiet) ||
-        fail "$received: sha256sum finds a difference"
-    diff --recursive --no-dereference "$sent" "$received" || fail "$received: diff finds a difference"
-    diff <(facts "$sent") <(facts "$received") || fail "$received: kinds, modes, times or link targets differ"
-    echo "verified: $(find "$received" -type f -printf . | wc -c) files agree by sha256sum and diff," \
-        "$(facts "$received" | wc -l) entries in mode, time and target"
-}
-
-# One line for each entry below a tree and for itself: kind, mode, modification time, link target, name. A link's own
-# mode means nothing.
-facts() {
-    find "$1" \( -type l -printf '%y - %T@ %l %P\0' \) -o -printf '%y %m %T@ %l %P\0' | tr '\0\n' '\n?' | sort
 }
 
 say() {

@@ -201,7 +201,10 @@ fn without_making(output: &Path) -> anyhow::Result<Landing> {
     let below = RelPath::parse(below)
         .map_err(|error| Failure::new(Exit::Usage, format!("{}: {error}", super::output::shown(output))))?;
     let root = if root.as_os_str().is_empty() { PathBuf::from(".") } else { root.to_owned() };
-    Ok(Landing { place: target::Place::Directory { root, below: Some(below), rename_top: None }, is_new: true })
+    Ok(Landing {
+        place: target::Place::Directory { root, below: Some(below), rename_top: None },
+        is_new: true,
+    })
 }
 
 fn has_wildcard(path: &[u8]) -> bool {

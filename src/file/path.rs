@@ -40,7 +40,7 @@ pub enum PathError {
 }
 
 impl RelPath {
-    /// Checks `bytes`, which come from a peer or a person.
+    /// Checks `bytes`, which come from a peer or a person. protocol.md [NAME-1]
     pub fn parse(bytes: &[u8]) -> Result<Self, PathError> {
         if bytes.is_empty() {
             return Err(PathError::Empty);
@@ -125,7 +125,7 @@ impl fmt::Debug for RelPath {
 
 /// A name as a person or a log may see it: control characters, bidirectional overrides, backslashes and bytes that
 /// are not UTF-8 become `\n`, `\t`, `\\`, `\u{..}` or `\xNN`; all else stays. Reversible, since a backslash is
-/// itself escaped.
+/// itself escaped. protocol.md [NAME-4]
 pub fn escape(name: &[u8]) -> String {
     let mut out = String::with_capacity(name.len());
     for chunk in name.utf8_chunks() {
@@ -164,6 +164,7 @@ mod tests {
 
     #[test]
     fn a_name_that_could_leave_its_directory_is_refused() {
+        // protocol.md [NAME-1]
         let cases: [(&[u8], PathError); 10] = [
             (b"", PathError::Empty),
             (b"/etc/passwd", PathError::Absolute),
@@ -184,6 +185,7 @@ mod tests {
 
     #[test]
     fn depth_and_length_are_bounded_just_there() {
+        // protocol.md [NAME-1]
         let deep = vec![b"a".as_slice(); limits::PATH_MAX_DEPTH].join(&b'/');
         let long = vec![[b'x'; 15].as_slice(); 256].join(&b'/');
 
@@ -196,6 +198,7 @@ mod tests {
 
     #[test]
     fn an_escaped_name_cannot_move_the_cursor_or_hide_text() {
+        // protocol.md [NAME-4]
         let shown = escape(b"\x1b[2Jevil\r\n\xe2\x80\xae\xff\\");
 
         assert_eq!(shown, "\\u{1b}[2Jevil\\r\\n\\u{202e}\\xff\\\\");

@@ -197,7 +197,7 @@ impl Publisher {
         self.report_held(result);
     }
 
-    /// The next verdict that may be told.
+    /// The next verdict that may be told. protocol.md [OUTCOME-3]
     pub fn poll_report(&mut self) -> Option<Verdict> {
         self.reports.pop_front()
     }
@@ -278,6 +278,7 @@ mod tests {
 
     #[test]
     fn what_has_its_name_is_told_only_after_the_names_are_synced() {
+        // protocol.md [OUTCOME-3]
         let mut world = World::new(OFlags::RDONLY);
         let mut publisher = Publisher::new(true);
 

@@ -164,6 +164,7 @@ impl OpenSource {
         if read::read_at(&self.file, offset, len, is_last, &mut buffer)? != len {
             return Err(SourceError::Changed { what: SIZE });
         }
+        // protocol.md [STREAM-4]
         if crc32c(&buffer) != expected_crc {
             return Err(SourceError::Changed { what: "its content changed" });
         }

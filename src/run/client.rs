@@ -204,6 +204,7 @@ async fn drive(
         // A local failure or a signal before there is a connection.
         end = session.ended() => return Err(end.err().unwrap_or_else(|| RunError::cut_off(&peer.name()))),
     };
+    // protocol.md [OPEN-5]
     if digest == DigestKind::Blake3 && opened.features & FEATURE_BLAKE3 == 0 {
         session.fail(RunError::new(
             Cause::Incompatible,

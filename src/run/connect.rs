@@ -63,6 +63,7 @@ impl Peer {
         }
     }
 
+    /// protocol.md [PLAIN-2]
     fn channel(&self) -> Channel {
         if self.is_plain {
             return Channel::plain();

@@ -157,8 +157,7 @@ pub struct Server {
     waiting: Mutex<VecDeque<(u64, AbortHandle)>>,
     next_id: AtomicU64,
     sessions: Mutex<BTreeMap<[u8; 16], Live>>,
-    /// Whose the one-time ticket is.
-    claim: Mutex<Claim>,
+    gate: Arc<Mutex<Gate>>,
     busy: Arc<BusyNames>,
 }
 
@@ -170,11 +169,39 @@ struct Live {
     streams: BTreeSet<u16>,
 }
 
+/// Who is in. Counted from the admission on, so that of two who come at once only one finds the last place.
+#[derive(Debug)]
+struct Gate {
+    /// Whose the one-time ticket is.
+    claim: Claim,
+    /// Admitted control connections.
+    inside: usize,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Claim {
     Free,
-    /// By the first valid proof; only this key may come again, to go on.
+    /// By the first valid proof; only this key may come again, to go on. Without TLS there is no key to know a
+    /// client by: whoever has the ticket may go on.
     By(Option<KeyHash>),
+}
+
+/// A place behind the gate, until it is dropped.
+#[derive(Debug)]
+struct Seat(Arc<Mutex<Gate>>);
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        lock(&self.0).inside -= 1;
+    }
+}
+
+/// What an admitted connection is.
+enum Admitted {
+    /// The control connection of a new session.
+    Session(Seat),
+    /// One more connection of a session, with this number.
+    Stream(u16),
 }
 
 impl fmt::Debug for Server {
@@ -183,7 +210,7 @@ impl fmt::Debug for Server {
     }
 }
 
-/// Why a client is not admitted; the text is the same for every wrong secret (protocol.md [AUTH-5]).
+/// Why a client is not admitted; the text is the same for every wrong secret (protocol.md [AUTH-10]).
 const NOT_ALLOWED: &str =
     "not allowed: the ticket is wrong, used or expired, or this key is not authorized there";
 /// After an accept that failed for want of resources.
@@ -194,7 +221,10 @@ impl Server {
     pub fn new(config: ServerConfig, events: mpsc::UnboundedSender<Event>) -> Arc<Self> {
         let claimed_by = config.one_time.as_ref().and_then(|one_time| one_time.ticket.claimed_by);
         Arc::new(Self {
-            claim: Mutex::new(claimed_by.map_or(Claim::Free, |key| Claim::By(Some(key)))),
+            gate: Arc::new(Mutex::new(Gate {
+                claim: claimed_by.map_or(Claim::Free, |key| Claim::By(Some(key))),
+                inside: 0,
+            })),
             config,
             events,
             waiting: Mutex::default(),
@@ -289,7 +319,7 @@ impl Server {
                 return Err(error);
             }
         };
-        let (prover, number) = match self.admit(&request, is_plain) {
+        let (prover, admitted) = match self.admit(&request, is_plain) {
             Ok(admitted) => admitted,
             Err((code, text)) => {
                 let now = wire.now();
@@ -302,17 +332,19 @@ impl Server {
         let session_id = request.join().map_or_else(clock::random, |join| join.session);
         let now = wire.now();
         let opened = request.accept(now, &mut wire.link, &prover, session_id, self.config.max_streams);
-        if number != CONTROL {
-            let session = lock(&self.sessions).get(&session_id).and_then(|live| live.session.upgrade());
-            if let Some(session) = session {
-                pump::run(wire, number, &session).await;
+        match admitted {
+            Admitted::Stream(number) => {
+                let session = lock(&self.sessions).get(&session_id).and_then(|live| live.session.upgrade());
+                if let Some(session) = session {
+                    pump::run(wire, number, &session).await;
+                }
+                Ok(())
             }
-            return Ok(());
+            Admitted::Session(_seat) => self.session(wire, opened, name, is_plain).await,
         }
-        self.session(wire, opened, name, is_plain).await
     }
 
-    /// TLS or plain, by the first byte; anything else is not worth an answer.
+    /// TLS or plain, by the first byte; anything else is not worth an answer. protocol.md [CONN-1]
     async fn first_byte(&self, tcp: &TcpStream, deadline: Instant) -> Option<(Channel, bool)> {
         let mut first = [0];
         match timeout_at(deadline, tcp.peek(&mut first)).await {
@@ -325,7 +357,11 @@ impl Server {
     }
 
     /// Decides who may come in. The claim of a one-time ticket is taken here, atomically.
-    fn admit(&self, request: &AuthRequest, is_plain: bool) -> Result<(Prover, u16), (Code, &'static str)> {
+    fn admit(
+        &self,
+        request: &AuthRequest,
+        is_plain: bool,
+    ) -> Result<(Prover, Admitted), (Code, &'static str)> {
         let refused = (Code::NotAllowed, NOT_ALLOWED);
         // protocol.md [PLAIN-1]
         if is_plain && !self.config.takes_plain {
@@ -340,6 +376,7 @@ impl Server {
             if !request.is_proven(&prover) || !is_same_key {
                 return Err(refused);
             }
+            // protocol.md [STREAM-5]
             let is_within = usize::from(join.stream) < self.config.max_streams;
             if !is_within || !live.streams.insert(join.stream) {
                 return Err((
@@ -347,7 +384,7 @@ impl Server {
                     "this connection of the session exists already, or is one too many",
                 ));
             }
-            return Ok((prover, join.stream));
+            return Ok((prover, Admitted::Stream(join.stream)));
         }
         let open = Prover::Key(ProofKey::open());
         let prover = match request.method() {
@@ -359,31 +396,31 @@ impl Server {
         if !request.is_proven(&prover) {
             return Err(refused);
         }
-        if lock(&self.sessions).len() >= self.config.max_sessions {
-            return Err((Code::Busy, "this server runs as many sessions as it may; try again later"));
-        }
-        if let Some(one_time) = &self.config.one_time {
-            self.claim(one_time, request.client_key()).map_err(|()| refused)?;
-        }
-        Ok((prover, CONTROL))
+        let seat = self.enter(request.client_key())?;
+        Ok((prover, Admitted::Session(seat)))
     }
 
-    /// Binds a one-time ticket to the first client that has proven it; only the same may come again, to go on.
-    /// protocol.md [AUTH-8]
-    fn claim(&self, one_time: &OneTime, key: Option<KeyHash>) -> Result<(), ()> {
-        let mut claim = lock(&self.claim);
-        match *claim {
-            Claim::Free => *claim = Claim::By(key),
-            Claim::By(Some(owner)) if key == Some(owner) && lock(&self.sessions).is_empty() => {}
-            // Without TLS there is no key to know the client by; whoever has the ticket may go on.
-            Claim::By(None) if key.is_none() && lock(&self.sessions).is_empty() => {}
-            Claim::By(_) => return Err(()),
+    /// Takes a place for a client that has proven what it must. A one-time ticket is bound to the first of them; only
+    /// the same may come again, to go on. protocol.md [AUTH-8]
+    fn enter(&self, key: Option<KeyHash>) -> Result<Seat, (Code, &'static str)> {
+        let mut gate = lock(&self.gate);
+        if let Claim::By(owner) = gate.claim
+            && owner != key
+        {
+            return Err((Code::NotAllowed, NOT_ALLOWED));
         }
-        let ticket = StoredTicket { claimed_by: key, ..one_time.ticket.clone() };
-        if let Err(error) = self.config.home.store_ticket(&one_time.name, &ticket) {
-            tracing::warn!(%error, "a crash would free the ticket again");
+        if gate.inside >= self.config.max_sessions {
+            return Err((Code::Busy, "this server runs as many sessions as it may; try again later"));
         }
-        Ok(())
+        if let (Some(one_time), Claim::Free) = (&self.config.one_time, gate.claim) {
+            gate.claim = Claim::By(key);
+            let ticket = StoredTicket { claimed_by: key, ..one_time.ticket.clone() };
+            if let Err(error) = self.config.home.store_ticket(&one_time.name, &ticket) {
+                tracing::warn!(%error, "a crash would free the ticket again");
+            }
+        }
+        gate.inside += 1;
+        Ok(Seat(self.gate.clone()))
     }
 
     /// A damaged `authorized` file admits nobody.
@@ -472,6 +509,7 @@ impl Server {
 
     /// What the client asks for, if it may have it.
     fn prepare(&self, open: &Open, opened: &Opened, from: &str) -> Result<(Running, Work), RunError> {
+        // protocol.md [OPEN-5]
         if open.digest == DigestKind::Blake3 && opened.features & FEATURE_BLAKE3 == 0 {
             return Err(RunError::new(Cause::Incompatible, "asks for BLAKE3 without having it"));
         }
@@ -484,7 +522,7 @@ impl Server {
                 Service::Serve { root, may_push: true, .. } | Service::Receive { root },
             ) => {
                 let target = self.target(root, target, open)?;
-                let receiver = Receiver::new(limits::CREDIT_MIN_BYTES);
+                let receiver = Receiver::new(limits::CREDIT_MAX_BYTES);
                 (Role::Receiver(receiver), Work::Receive(Box::new(target)))
             }
             (Intent::Pull { sources, eager, include, exclude }, _) if service.may_pull() => {
@@ -502,6 +540,7 @@ impl Server {
                 };
                 (Role::Sender(Sender::listing()), Work::List(Box::new(walk)))
             }
+            // protocol.md [OPEN-3]
             (Intent::Push { .. }, Service::Offer { .. }) => {
                 return Err(refused("this is an offer: get it with `haul get`"));
             }
@@ -523,6 +562,7 @@ impl Server {
         let below =
             match below {
                 b"" => None,
+                // protocol.md [OPEN-2]
                 bytes => Some(RelPath::parse(bytes).map_err(|error| {
                     RunError::new(Cause::NotAllowed, format!("{}: {error}", escape(bytes)))
                 })?),
@@ -531,6 +571,7 @@ impl Server {
         let config = TargetConfig {
             place: Place::Directory { root: root.to_owned(), below, rename_top: None },
             digest: open.digest,
+            // protocol.md [OPEN-4]
             overwrite: self.config.overwrite.min(open.overwrite),
             checksum: open.checksum,
             dry_run: open.dry_run,
@@ -567,7 +608,7 @@ impl Server {
         for session in sessions.values().filter_map(|live| live.session.upgrade()) {
             session.update(|role| {
                 if let Role::Receiver(receiver) = role {
-                    receiver.set_window(window);
+                    receiver.set_window_max(window);
                 }
             });
         }

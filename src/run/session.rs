@@ -172,8 +172,12 @@ impl Session {
     pub fn detach(&self, carrier: Carrier, error: Option<RunError>) {
         self.carriers.lock().unwrap_or_else(PoisonError::into_inner).remove(&carrier);
         if carrier == CONTROL {
-            let error = error.unwrap_or_else(|| RunError::cut_off(&self.peer()));
-            self.finish(Err(error));
+            match error {
+                // protocol.md [ERR-2]: where the peer still listens, it learns why.
+                Some(error) => self.fail(error),
+                // protocol.md [CONN-2]
+                None => self.finish(Err(RunError::cut_off(&self.peer()))),
+            }
         } else if !self.is_over() {
             tracing::info!(carrier, error = error.map(|e| e.text), "a connection of the session is gone");
             match &mut self.lock().role {
@@ -200,8 +204,9 @@ impl Session {
         match result {
             Ok(None) => self.wake_workers(),
             Ok(Some(end)) => {
-                self.finish(end.map_err(|(code, text)| RunError::said_by(&self.peer(), code, &text)));
+                self.finish(end.map_err(|(code, text)| RunError::said_by(&self.peer(), code, &text)))
             }
+            // protocol.md [ERR-1]
             Err(violation) => self.fail(RunError::violation(&self.peer(), &violation)),
         }
         self.wake_control();
@@ -260,6 +265,7 @@ impl Session {
     }
 
     /// A receiver that has said its last word does not wait for its confirmation beyond this; time since the start.
+    /// protocol.md [END-4]
     pub fn linger_until(&self) -> Option<Duration> {
         self.lock().last_word.map(|(at, _)| at + limits::LINGER)
     }
@@ -474,6 +480,7 @@ impl State {
                 receiver.handle_frame(carrier, frame)?;
                 Ok(None)
             }
+            // protocol.md [LIST-1]
             Role::Lister(listing) => match frame {
                 Frame::Message(Message::Entries(batch)) => {
                     listing.entries.extend(batch.entries);
@@ -511,6 +518,7 @@ impl State {
             (Code::Done, Some(end), _) => Ok(SessionEnd { is_confirmed: true, ..end }),
             // Whoever asked for a listing closes it.
             (Code::Done, None, Role::Sender(sender)) if sender.is_listing() => Ok(SessionEnd::default()),
+            // protocol.md [END-3]
             (Code::Done, None, _) => Err((Code::Protocol, "it closed the session before its end".to_owned())),
             (code, _, _) => Err((code, close.text)),
         }

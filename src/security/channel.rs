@@ -201,7 +201,7 @@ impl fmt::Debug for Channel {
 }
 
 /// Whether a connection that starts with this byte is meant to be TLS: the content type of a handshake record.
-/// haul's own hello starts with another (protocol.md [HELLO-1]).
+/// haul's own hello starts with another (protocol.md [CONN-1], [HELLO-1]).
 pub fn is_tls_first_byte(byte: u8) -> bool {
     byte == HANDSHAKE
 }
@@ -378,6 +378,7 @@ mod tests {
 
     #[test]
     fn only_a_handshake_record_begins_tls() {
+        // protocol.md [CONN-1]
         assert!(is_tls_first_byte(0x16));
         assert!(!is_tls_first_byte(b'h') && !is_tls_first_byte(0x15) && !is_tls_first_byte(0));
     }

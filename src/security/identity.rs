@@ -126,6 +126,7 @@ impl KeyHash {
         Ok(Self::of_public_key(&parsed.subject_public_key_info()))
     }
 
+    /// protocol.md [KEY-1]
     fn of_public_key(spki_der: &[u8]) -> Self {
         let digest = ring::digest::digest(&ring::digest::SHA256, spki_der);
         Self(digest.as_ref().try_into().expect("SHA-256 has 32 bytes"))
@@ -172,6 +173,7 @@ mod tests {
 
     #[test]
     fn the_hash_is_that_of_the_public_key_and_of_nothing_else_in_the_certificate() {
+        // protocol.md [KEY-1]
         let identity = Identity::generate().unwrap();
         let pem = identity.to_pem();
         let key = rcgen::KeyPair::from_pem(&pem[..pem.find("-----BEGIN CERTIFICATE").unwrap()]).unwrap();

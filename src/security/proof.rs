@@ -18,7 +18,7 @@
 //!                  SHA-256(server hello)
 //! ```
 //!
-//! protocol.md [AUTH-1] to [AUTH-5]; `fixtures/wire/proofs.json` holds inputs and outputs for other languages.
+//! protocol.md [AUTH-2] to [AUTH-5], [AUTH-12]; `fixtures/wire/proofs.json` holds inputs and outputs for other languages.
 
 use std::fmt;
 
@@ -91,7 +91,7 @@ impl ProofKey {
     }
 
     /// No secret: proofs are all zeros, and only all zeros pass. For an open server and for clients whose TLS key
-    /// is in the `authorized` file.
+    /// is in the `authorized` file. protocol.md [AUTH-12]
     pub fn open() -> Self {
         Self(None)
     }
@@ -208,6 +208,7 @@ mod tests {
 
     #[test]
     fn proofs_are_those_of_the_golden_vectors() {
+        // protocol.md [AUTH-3], [AUTH-4], [AUTH-5]
         let file: Value = serde_json::from_str(include_str!("../../fixtures/wire/proofs.json")).unwrap();
         let cases = file["cases"].as_array().unwrap();
         assert_eq!(cases.len(), 4);
@@ -282,6 +283,7 @@ mod tests {
 
     #[test]
     fn without_tls_the_servers_hello_binds_the_clients_proof() {
+        // protocol.md [AUTH-2]
         let key = key(1);
         let a = Transcript::new(None, b"client", b"server");
         let b = Transcript::new(None, b"client", b"another");
@@ -291,6 +293,7 @@ mod tests {
 
     #[test]
     fn an_open_server_takes_zeros_and_only_zeros() {
+        // protocol.md [AUTH-12]
         let transcript = transcript(1);
         let mut nearly = [0; 32];
         nearly[7] = 1;
@@ -306,6 +309,7 @@ mod tests {
 
     #[test]
     fn a_join_proof_passes_only_for_its_session_stream_and_connection() {
+        // protocol.md [AUTH-5]
         let secret = key(1).session_secret(&transcript(1));
         let join = Join { session: [9; 16], stream: 1 };
         let joining = transcript(2);

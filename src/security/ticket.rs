@@ -432,6 +432,7 @@ mod tests {
 
     #[test]
     fn a_ticket_line_is_laid_out_as_the_protocol_says() {
+        // protocol.md [TICKET-1]
         let ticket = Ticket { addresses: vec![at("Example.org", 7420), at("::1", 9)], ..ticket() };
 
         let line = ticket.to_line();
@@ -449,6 +450,7 @@ mod tests {
 
     #[test]
     fn the_checksum_is_that_of_the_golden_line() {
+        // protocol.md [TICKET-3]
         // Computed with Python's hashlib and base64.
         let line = "haul://host.example:7421/dir/file#\
             AQAAAQIDBAUGBwgJCgsMDQ4PEBESExQVFhcYGRobHB0eH_Dx8vP09fb3-Pn6-_z9_v8BCTEyNy4wLjAuMfwcWS_J2w";
@@ -482,6 +484,7 @@ mod tests {
 
     #[test]
     fn a_whole_ticket_of_another_version_or_with_unknown_flags_says_so() {
+        // protocol.md [TICKET-2]
         for (at, value, version) in [(0, 2, 2), (1, 2, 1), (1, 0x80, 1)] {
             let mut body = ticket().secret();
             body.truncate(body.len() - 4);
@@ -497,6 +500,7 @@ mod tests {
 
     #[test]
     fn a_whole_secret_with_a_wrong_inside_is_refused() {
+        // protocol.md [TICKET-2]
         let whole = ticket().secret();
         let good = &whole[..whole.len() - 4];
         let too_many = [&good[..50], &[8], &b"\x01h\x01\x00".repeat(8)[..]].concat();

@@ -483,7 +483,10 @@ mod tests {
 
         assert_eq!(written, 30_000);
         let overhead = pair.client.pending_bytes() + written - 100_004;
-        assert!((1..1000).contains(&overhead), "what is encrypted counts with its records' overhead: {overhead}");
+        assert!(
+            (1..1000).contains(&overhead),
+            "what is encrypted counts with its records' overhead: {overhead}"
+        );
         let mut rest = Vec::new();
         while pair.client.wants_write() {
             pair.client.transmit(&mut rest).unwrap();
@@ -494,6 +497,7 @@ mod tests {
 
     #[test]
     fn another_key_than_the_pinned_one_is_refused_and_named() {
+        // protocol.md [TLS-3]
         let (a, b, pinned) = (identity(), identity(), identity().key_hash());
         let mut pair = Pair::new(&a, Pin::Exact(pinned), &b);
         pair.client.send(b"hello", Vec::new());
@@ -511,6 +515,7 @@ mod tests {
 
     #[test]
     fn the_right_certificate_with_another_private_key_is_refused_though_the_pin_fits() {
+        // protocol.md [TLS-3]
         let (a, real, thief) = (identity(), identity(), identity());
         let stolen = forged(&real, &thief);
         let mut config = server_config(&thief, Arc::default());
@@ -525,6 +530,7 @@ mod tests {
 
     #[test]
     fn a_client_with_anothers_certificate_is_refused() {
+        // protocol.md [TLS-4]
         let (real, thief, b) = (identity(), identity(), identity());
         let mut config = client_config(&thief, Pin::Any, Arc::default());
         config.client_auth_cert_resolver = forged(&real, &thief);
@@ -539,6 +545,7 @@ mod tests {
 
     #[test]
     fn a_client_without_a_key_is_refused() {
+        // protocol.md [TLS-4]
         let (a, b) = (identity(), identity());
         let mut config = ClientConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&rustls::version::TLS13])
@@ -555,6 +562,7 @@ mod tests {
 
     #[test]
     fn a_server_with_other_protocols_or_none_has_nothing_in_common() {
+        // protocol.md [TLS-2]
         for protocols in [vec![b"h2".to_vec()], vec![b"haul/2".to_vec()], Vec::new()] {
             let (a, b) = (identity(), identity());
             let mut config = server_config(&b, Arc::default());
@@ -570,6 +578,7 @@ mod tests {
 
     #[test]
     fn a_client_with_other_protocols_or_none_has_nothing_in_common() {
+        // protocol.md [TLS-2]
         for protocols in [vec![b"h2".to_vec()], vec![b"haul/2".to_vec()], Vec::new()] {
             let (a, b) = (identity(), identity());
             let mut config = client_config(&a, Pin::Any, Arc::default());
@@ -610,6 +619,7 @@ mod tests {
 
     #[test]
     fn a_client_that_offers_only_tls_1_2_is_refused() {
+        // protocol.md [TLS-1]
         // ClientHello: TLS 1.2, ECDHE-ECDSA-AES128-GCM, X25519, ecdsa_secp256r1_sha256, no supported_versions.
         let extensions = b"\x00\x0a\x00\x04\x00\x02\x00\x1d\x00\x0d\x00\x04\x00\x02\x04\x03";
         let body = [&b"\x03\x03"[..], &[5; 32], b"\x00\x00\x02\xc0\x2b\x01\x00\x00\x10", extensions].concat();
@@ -677,6 +687,7 @@ mod tests {
 
     #[test]
     fn nothing_is_left_to_resume() {
+        // protocol.md [TLS-4]
         let mut pair = Pair::new(&identity(), Pin::Any, &identity());
         pair.run().unwrap();
 

@@ -80,7 +80,7 @@ impl ClientOpening {
             Some(Frame::Message(Message::Welcome(welcome))) if self.is_auth_sent => {
                 let transcript = self.transcript(link);
                 let prover = self.prover();
-                // protocol.md [AUTH-4]
+                // protocol.md [AUTH-9]
                 if !prover.verify(Side::Server, &transcript, &welcome.proof) {
                     return Err(OpeningError::WrongProof);
                 }

@@ -13,6 +13,8 @@
 
 mod client;
 mod server;
+#[cfg(test)]
+mod tests;
 
 pub use client::{ClientOpening, Credential};
 pub use server::{AuthRequest, ServerOpening, refuse};

@@ -58,7 +58,7 @@ impl ServerOpening {
         let agreed = agreed?;
         match link.poll_frame() {
             None => Ok(None),
-            // protocol.md [AUTH-3]: a join is asked for in the hello and proven as one, or neither.
+            // protocol.md [AUTH-11]: a join is asked for in the hello and proven as one, or neither.
             Some(Frame::Message(Message::Auth(auth)))
                 if join.is_some() == (auth.method == AuthMethod::Join) =>
             {
@@ -87,6 +87,12 @@ impl AuthRequest {
     /// Which session the connection wants to join.
     pub fn join(&self) -> Option<Join> {
         self.join
+    }
+
+    /// What the client sent, for whoever wants to repeat it.
+    #[cfg(test)]
+    pub(super) fn auth(&self) -> Auth {
+        self.auth.clone()
     }
 
     /// Whether the proof was made with this for this connection. Takes the same time for every wrong proof.

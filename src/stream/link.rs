@@ -233,6 +233,7 @@ fn take_plain(
         *early_bytes = early_bytes.saturating_add(plain.len());
     }
     let Some(so_far) = hello_bytes else {
+        // protocol.md [ERR-2]: an error here ends the connection.
         return Ok(frames.handle_input(plain)?);
     };
     so_far.extend_from_slice(plain);

@@ -11,6 +11,8 @@
 mod growth;
 mod link;
 mod pacer;
+#[cfg(test)]
+mod tests;
 
 pub use growth::Growth;
 pub use link::{Link, LinkError};

@@ -19,6 +19,8 @@ pub mod cursor;
 pub mod placement;
 mod receiver;
 mod sender;
+#[cfg(test)]
+mod tests;
 
 pub use receiver::Receiver;
 pub use sender::{Piece, ReadJob, Sender, SenderEnd};

@@ -71,6 +71,7 @@ impl Placement {
         if len == 0 {
             return Err(PlaceError::Empty { offset });
         }
+        // protocol.md [DATA-6]
         let end = offset.checked_add(len).ok_or(PlaceError::TooFar { offset, len })?;
         if let Some(size) = self.declared_size
             && end > size
@@ -159,6 +160,7 @@ mod tests {
 
     #[test]
     fn every_refusal_names_its_reason_and_changes_nothing() {
+        // protocol.md [DATA-6]
         let mut placement = Placement::new(Some(100));
         placement.place(10, 10).unwrap();
 
@@ -177,6 +179,7 @@ mod tests {
 
     #[test]
     fn scatter_is_bounded_just_there() {
+        // protocol.md [DATA-6]
         let mut placement = Placement::new(None);
         for i in 0..RANGES_MAX as u64 {
             placement.place(i * 2, 1).unwrap();

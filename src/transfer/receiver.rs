@@ -32,8 +32,12 @@ pub struct Receiver {
     received_bytes: u64,
     /// What the sender may have sent in all, as it was last told.
     credit: u64,
-    /// How much may stay unplaced, bytes; set from outside as sessions come and go.
+    /// How much may stay unplaced, bytes: `limits::CREDIT_MIN_BYTES`..=`window_max`, or `window_max` if that is less.
     window: u64,
+    /// How far `window` may grow, bytes; set from outside as sessions come and go.
+    window_max: u64,
+    /// `received_bytes` when the window last grew, or at the start.
+    grown_at: u64,
     received_on: BTreeMap<Carrier, OnCarrier>,
     /// Carriers that are gone: what still comes of them is dropped, since the sender will send it again.
     down: BTreeSet<Carrier>,
@@ -72,8 +76,9 @@ struct OnCarrier {
 }
 
 impl Receiver {
-    /// A receiver that grants `window` bytes of unplaced content.
-    pub fn new(window: u64) -> Self {
+    /// A receiver that grants at most `window_max` bytes of unplaced content. It begins with little and grants more
+    /// while the target runs dry: what arrives faster than it is placed only waits in memory, and leaves the cache.
+    pub fn new(window_max: u64) -> Self {
         Self {
             announced: 0,
             listed: None,
@@ -83,7 +88,9 @@ impl Receiver {
             unplaced_bytes: 0,
             received_bytes: 0,
             credit: 0,
-            window,
+            window: window_max.min(limits::CREDIT_MIN_BYTES),
+            window_max,
+            grown_at: 0,
             received_on: BTreeMap::new(),
             down: BTreeSet::new(),
             untold: BTreeSet::new(),
@@ -102,8 +109,9 @@ impl Receiver {
     }
 
     /// How much content may stay unplaced from now on, bytes. What was granted stays granted.
-    pub fn set_window(&mut self, window: u64) {
-        self.window = window;
+    pub fn set_window_max(&mut self, window_max: u64) {
+        self.window_max = window_max;
+        self.window = self.window.min(window_max);
     }
 
     /// Handles a frame of the sender.
@@ -140,6 +148,7 @@ impl Receiver {
                 Ok(())
             }
             Frame::Message(message) => self.on_message(message),
+            // protocol.md [ROLE-1]
             Frame::Feedback { .. } => Err(Violation::new("a sender may not send Feedback")),
         }
     }
@@ -170,6 +179,7 @@ impl Receiver {
                 Ok(())
             }
             Message::Listed(listed) => {
+                // protocol.md [ENTRY-5]
                 if self.listed.is_some() || listed.entries != self.announced || !self.early.is_empty() {
                     return Err(Violation::new("it ended its listing with a wrong count, or twice"));
                 }
@@ -177,6 +187,7 @@ impl Receiver {
                 self.jobs.push_back(Job::Listed);
                 Ok(())
             }
+            // protocol.md [FILE-7]
             Message::FileFailed(failed) => {
                 self.known(failed.file)?;
                 self.jobs.push_back(Job::Failed { file: failed.file, code: failed.code, text: failed.text });
@@ -194,6 +205,7 @@ impl Receiver {
                 self.on_carrier_down(end.stream);
                 Ok(())
             }
+            // protocol.md [ROLE-1]; [OPEN-1]: a session is opened once.
             other => Err(Violation::new(format!("a sender may not send {:?}", other.frame_type()))),
         }
     }
@@ -219,9 +231,11 @@ impl Receiver {
             self.on_placed(file, offset, len, buffer.capacity() > 0);
             return Ok(());
         };
+        // protocol.md [DATA-5]
         if !open.is_file {
             return Err(Violation::new("it sent content of an entry that has none"));
         }
+        // protocol.md [FILE-2]
         if open.is_ended {
             return Err(Violation::new("it sent content behind the end of a file"));
         }
@@ -237,6 +251,7 @@ impl Receiver {
     fn on_end(&mut self, end: FileEnd) -> Result<(), Violation> {
         self.known(end.file)?;
         let Some(open) = self.open.get_mut(&end.file) else { return Ok(()) };
+        // protocol.md [FILE-2]
         if open.end.is_some() {
             return Err(Violation::new("it ended a file twice"));
         }
@@ -246,7 +261,7 @@ impl Receiver {
     }
 
     /// Hands the end of a file to the target once all content went before it. A size below what was received goes
-    /// too: the target finds the contradiction.
+    /// too: the target finds the contradiction. protocol.md [FILE-1]
     fn release_end(&mut self, file: u64) {
         if let Some(open) = self.open.get_mut(&file)
             && let Some(end) = open.end
@@ -257,6 +272,7 @@ impl Receiver {
         }
     }
 
+    /// protocol.md [FILE-6]
     fn known(&self, file: u64) -> Result<(), Violation> {
         if file < self.announced {
             return Ok(());
@@ -298,6 +314,7 @@ impl Receiver {
         self.placed_total += len;
         if is_data {
             self.unplaced_bytes -= len;
+            self.grow_window();
             for on in self.received_on.values_mut() {
                 if on.unplaced.remove(&(file, offset)) {
                     break;
@@ -328,7 +345,16 @@ impl Receiver {
         }
     }
 
+    /// The target has placed all that came: if that was most of a window, a larger one may keep it busy.
+    fn grow_window(&mut self) {
+        if self.unplaced_bytes == 0 && self.received_bytes - self.grown_at >= self.window / 2 {
+            self.grown_at = self.received_bytes;
+            self.window = self.window.saturating_mul(2).min(self.window_max);
+        }
+    }
+
     fn flush_placed(&mut self) {
+        // protocol.md [CREDIT-3]
         let granted = self.received_bytes - self.unplaced_bytes + self.window;
         self.credit = self.credit.max(granted);
         let placed = std::mem::take(&mut self.placed);
@@ -364,6 +390,7 @@ impl Receiver {
             });
             return Some(Frame::Message(Message::Outcomes(Outcomes { outcomes })));
         }
+        // protocol.md [END-2]
         if self.finish.is_some() && !self.receipt_sent {
             self.receipt_sent = true;
             let receipt = Receipt { done: self.done, failed: self.failed, ..Receipt::default() };
@@ -415,6 +442,20 @@ impl Receiver {
     /// Content received and not yet placed, bytes.
     pub fn unplaced_bytes(&self) -> u64 {
         self.unplaced_bytes
+    }
+
+    /// Pieces of content, and carriers whose last word is to be told, that are still remembered.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> usize {
+        let unplaced: usize = self.received_on.values().map(|on| on.unplaced.len()).sum();
+        unplaced + self.early.len() + self.untold.len() + self.open.len()
+    }
+
+    /// Whether something waits for the control connection.
+    #[cfg(test)]
+    pub(super) fn has_frames(&self) -> bool {
+        let has_records = !(self.placed.is_empty() && self.wants.is_empty() && self.outcomes.is_empty());
+        has_records || !self.control.is_empty()
     }
 
     /// Whether the target has something to do.

@@ -217,6 +217,7 @@ impl<S: Clone> Sender<S> {
                 continue;
             }
             let mut state = State::Announced;
+            // protocol.md [WANT-3]
             if self.eager && matches!(entry.kind, Kind::File { .. } | Kind::Stream) {
                 state = State::Sending;
                 self.jobs.push_back(ReadJob::Content { file, source: source.clone() });
@@ -328,6 +329,7 @@ impl<S: Clone> Sender<S> {
                 };
                 return Some(frame);
             }
+            // protocol.md [END-1]
             if self.finish == FinishState::Open && self.is_finished() && !self.listing_only {
                 self.finish = FinishState::Sent;
                 return Some(Frame::Message(Message::Finish(Finish { stats: Stats::default() })));
@@ -378,6 +380,7 @@ impl<S: Clone> Sender<S> {
                 Ok(())
             }
             Frame::Message(Message::StreamEnd(end)) => self.on_stream_end(end),
+            // protocol.md [ROLE-1]
             other => Err(Violation::new(format!("a receiver may not send {:?}", other.frame_type()))),
         }
     }
@@ -455,6 +458,12 @@ impl<S: Clone> Sender<S> {
         (self.announced, self.bytes_listed, self.listed)
     }
 
+    /// Bytes queued, pieces in flight, bytes kept.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> (usize, usize, u64) {
+        (self.queued_bytes, self.in_flight.len(), self.kept_bytes)
+    }
+
     fn on_feedback(&mut self, credit: u64, placed: &[Placed]) -> Result<(), Violation> {
         // protocol.md [CREDIT-2]
         if credit < self.credit {
@@ -490,6 +499,7 @@ impl<S: Clone> Sender<S> {
             }
             Want::Digest => {
                 if matches!(open.entry.kind, Kind::Stream) {
+                    // protocol.md [WANT-2]
                     return Err(Violation::new("it wants the digest of a stream before its content"));
                 }
                 open.state = State::Digesting;
@@ -524,10 +534,10 @@ impl<S: Clone> Sender<S> {
         self.sent_bytes -= lost;
         let gone: Vec<_> = self.in_flight.extract_if(.., |_, sent| sent.carrier == end.stream).collect();
         for ((file, offset), sent) in gone {
+            self.kept_bytes -= sent.kept.as_ref().map_or(0, |bytes| bytes.len() as u64);
             let Some(open) = self.open.get(&file) else { continue };
             match sent.kept {
                 Some(bytes) => {
-                    self.kept_bytes -= sent.len;
                     self.queued_bytes += bytes.len();
                     self.chunks.push_front(Chunk { file, offset, bytes, crc: sent.crc, keep: true });
                 }

@@ -252,6 +252,7 @@ impl Frame {
     }
 }
 
+/// protocol.md [FRAME-1]
 fn header(kind: FrameType, payload: usize) -> [u8; HEADER_BYTES] {
     let length = u32::try_from(payload).expect("our own payloads are below 4 GiB");
     let mut out = [0; HEADER_BYTES];
@@ -387,6 +388,7 @@ impl FrameReader {
     fn begin_body(&mut self) -> Result<(), FrameError> {
         let length = u32::from_le_bytes(self.head[..4].try_into().expect("four bytes"));
         let number = u16::from_le_bytes([self.head[4], self.head[5]]);
+        // protocol.md [FRAME-6]: other flags mean nothing here.
         let flags = u16::from_le_bytes([self.head[6], self.head[7]]);
         let kind = FrameType::from_number(number);
         if kind.is_none() && flags & FLAG_OPTIONAL == 0 {

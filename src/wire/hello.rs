@@ -136,6 +136,7 @@ impl Hello {
         }
         let Some(hello) = input.get(..length) else { return Ok(None) };
         let (covered, checksum) = hello.split_at(length - CHECKSUM_BYTES);
+        // protocol.md [HELLO-7]
         if crc32c(covered).to_le_bytes() != *checksum {
             return Err(HelloError::Checksum);
         }
@@ -145,6 +146,7 @@ impl Hello {
     fn parse(covered: &[u8]) -> Result<Self, HelloError> {
         let version_min = u16::from_le_bytes([covered[6], covered[7]]);
         let version_max = u16::from_le_bytes([covered[8], covered[9]]);
+        // protocol.md [HELLO-7]
         if version_min > version_max {
             return Err(HelloError::Malformed);
         }
@@ -294,6 +296,7 @@ mod tests {
 
     #[test]
     fn any_flipped_bit_is_refused() {
+        // protocol.md [HELLO-7]
         let bytes = sample().encode();
         for bit in 0..bytes.len() * 8 {
             let mut damaged = bytes.clone();

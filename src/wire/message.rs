@@ -544,6 +544,7 @@ fn put(message: &impl Serialize, out: &mut Vec<u8>) {
     assert!(out.len() - before <= limits::CONTROL_MAX_BYTES, "our own messages fit a control frame");
 }
 
+/// protocol.md [MSG-4]
 fn take<T: for<'a> Deserialize<'a>>(kind: FrameType, payload: &[u8]) -> Result<T, MessageError> {
     match bincode::serde::decode_from_slice(payload, config()) {
         Ok((message, read)) if read == payload.len() => Ok(message),

@@ -192,6 +192,7 @@ mod tests {
 
     #[test]
     fn a_symbolic_link_in_the_middle_is_not_followed() {
+        // protocol.md [LINK-2]
         let (temp, mut dirs) = target();
         let outside = tempfile::tempdir().unwrap();
         std::fs::create_dir(outside.path().join("b")).unwrap();

@@ -22,7 +22,7 @@ pub fn open_root(path: &Path) -> Result<OwnedFd> {
     retry_on_intr(|| fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()))
 }
 
-/// Opens the directory `name` in `dir`; a symbolic link is an error (`ENOTDIR` or `ELOOP`).
+/// Opens the directory `name` in `dir`; a symbolic link is an error (`ENOTDIR` or `ELOOP`). protocol.md [LINK-2]
 pub fn open_dir(dir: impl AsFd, name: &[u8]) -> Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     retry_on_intr(|| fs::openat(dir.as_fd(), name, flags, Mode::empty()))

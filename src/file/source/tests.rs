@@ -111,6 +111,7 @@ fn holes_are_told_and_hash_as_zeros() {
 
 #[test]
 fn a_chunk_read_again_is_the_same_or_the_file_changed() {
+    // protocol.md [STREAM-4]
     let dir = tempfile::tempdir().unwrap();
     let path = file(&dir, &bytes(3 * CHUNK));
     let mut source = open(&path).unwrap();

@@ -140,7 +140,7 @@ impl Expect {
 }
 
 impl Accept {
-    /// Whether `name`, sent for `source`, is inside what was asked for.
+    /// Whether `name`, sent for `source`, is inside what was asked for. protocol.md [NAME-3]
     pub fn allows(&self, source: u32, name: &[u8]) -> bool {
         let Self::Asked(asked) = self else {
             return true;

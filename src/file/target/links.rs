@@ -49,7 +49,7 @@ pub(super) enum Linked {
 }
 
 impl LinkedFiles {
-    /// A file that hard links may name was announced.
+    /// A file that hard links may name was announced. protocol.md [ENTRY-6]
     pub(super) fn announce(&mut self, file: u64) -> Result<(), ProtocolViolation> {
         if self.files.len() >= limits::HARDLINKS_MAX {
             return Err(ProtocolViolation::TooManyLinked);
@@ -66,6 +66,7 @@ impl LinkedFiles {
     }
 
     /// The hard link `link` names `file`: what is known of it. While that is pending, the link is made to wait.
+    /// protocol.md [ENTRY-3]
     pub(super) fn look(&mut self, file: u64, link: u64) -> Result<Linked, ProtocolViolation> {
         let linked = self.files.get_mut(&file).ok_or(ProtocolViolation::NotLinked { link, file })?;
         if let Linked::Pending(waiting) = linked {
@@ -104,6 +105,7 @@ mod tests {
 
     #[test]
     fn a_link_that_could_lead_out_is_an_escape() {
+        // protocol.md [LINK-1]
         for (path, target) in [
             ("a", "/etc"),
             ("a", ".."),
@@ -132,6 +134,7 @@ mod tests {
 
     #[test]
     fn files_that_links_may_name_are_bounded_just_there() {
+        // protocol.md [ENTRY-6]
         let mut linked = LinkedFiles::default();
         for file in 0..limits::HARDLINKS_MAX as u64 {
             linked.announce(file).unwrap();

@@ -36,6 +36,7 @@ impl Tree {
     /// Makes a symbolic link, unless the rule or what is there forbids it.
     pub(super) fn make_symlink(&mut self, seen: &Seen, target: &[u8]) -> Result<Outcome, Failure> {
         let path = &seen.path;
+        // protocol.md [LINK-1]
         if self.rules.links == LinkRule::RefuseEscaping && is_escaping(path, target) {
             let text = "a symbolic link that may lead out of this server's directory is refused";
             return Err(Failure::new(Code::NotAllowed, path.as_bytes(), text));

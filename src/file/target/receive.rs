@@ -75,6 +75,7 @@ impl Tree {
             return Err(ProtocolViolation::SizeChanged { file, announced, ended: size });
         }
         let receiving = incoming.receiving(kind);
+        // protocol.md [FILE-3]
         if !receiving.placement.is_complete(size) {
             let placed = receiving.placement.placed_bytes();
             return Err(ProtocolViolation::Incomplete { file, size, placed });
@@ -206,6 +207,7 @@ impl Tree {
     }
 
     /// The file, if its content is wanted; `None` if it has an outcome and what still comes is discarded.
+    /// protocol.md [FILE-5]
     fn wanted(&mut self, file: u64) -> Result<Option<&mut Incoming>, ProtocolViolation> {
         let is_filling = self.directories.is_filling(file);
         match self.open.get_mut(&file) {
@@ -296,6 +298,7 @@ impl Tree {
         let mut part = part.expect("open_part made it");
         let own =
             cursor.finish(size).expect("all bytes are placed, and the cursor follows to the end of them");
+        // protocol.md [FILE-4]
         if own != digest {
             let text =
                 "the bytes on this disk do not have the digest that the sender computed; send it again";

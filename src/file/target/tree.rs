@@ -174,6 +174,7 @@ impl Tree {
     ) -> Result<(), ProtocolViolation> {
         let path = match RelPath::parse(&entry.name).and_then(|name| self.locate(&name)) {
             Ok(path) => path,
+            // protocol.md [NAME-2]
             Err(why @ (PathError::TooLong | PathError::Reserved)) => {
                 return self.refuse_name(ledger, number, entry, why);
             }
@@ -361,6 +362,7 @@ impl Tree {
         RelPath::parse(&bytes)
     }
 
+    /// protocol.md [MODE-1]
     fn mode(&self, mode: u32) -> u32 {
         if self.rules.keep_setid { mode & 0o7777 } else { mode & 0o777 }
     }

@@ -6,10 +6,10 @@
 //!              └── wildcards match on the way down    └── a directory goes on top of the stack
 //! ```
 //!
-//! Depth first: a directory's entry comes before its contents, and these before anything outside of it. In a batch
-//! of names the order is that of their bytes. Nothing ends a walk early: what cannot be listed is a
-//! [`Step::Failed`], and the walk goes on behind it. Links are never followed below a source, and our own
-//! unfinished files are never seen.
+//! Depth first: a directory's entry comes before its contents, and these before anything outside of it
+//! (protocol.md [ENTRY-4]). In a batch of names the order is that of their bytes. Nothing ends a walk early: what
+//! cannot be listed is a [`Step::Failed`], and the walk goes on behind it. Links are never followed below a source,
+//! and our own unfinished files are never seen.
 //!
 //! What a name means is settled where a source begins (`begin`); entries are numbered as they are found, as the
 //! receiver numbers them.

@@ -15,6 +15,7 @@ use crate::wire::message::Kind;
 
 #[test]
 fn a_directory_gives_its_name_and_a_slash_gives_its_contents() {
+    // protocol.md [ENTRY-4]
     let tree = tree(&["tree/a", "tree/b/c", "tree/empty/"]);
     let at = |name: &str| vec![tree.path().join(name)];
 

@@ -104,6 +104,7 @@ fn a_stream_needs_no_size_beforehand() {
 
 #[test]
 fn bytes_with_another_digest_never_get_the_name() {
+    // protocol.md [FILE-4]
     let mut world = World::new();
     world.announce(vec![file_entry("f", 5)]).unwrap();
 
@@ -175,6 +176,7 @@ fn what_still_comes_of_a_failed_file_is_discarded_and_gives_its_credit_back() {
 
 #[test]
 fn what_no_honest_sender_sends_ends_the_session() {
+    // protocol.md [FILE-3], [FILE-5], [DATA-6]
     let data = |file, offset, len| Job::Data { file, offset, bytes: vec![0; len] };
     let misplaced = |why| ProtocolViolation::Placement { file: 0, why };
     let cases = [
@@ -208,6 +210,7 @@ fn what_no_honest_sender_sends_ends_the_session() {
 
 #[test]
 fn content_that_nobody_wanted_yet_ends_the_session() {
+    // protocol.md [FILE-5]
     let temp = tempfile::tempdir().unwrap();
     std::fs::write(temp.path().join("f"), "there").unwrap();
     let mut world = World::over(temp, |config| config.checksum = true);

@@ -21,6 +21,7 @@ fn a_symbolic_link_is_made_as_it_is_with_its_time() {
 
 #[test]
 fn a_server_refuses_links_that_lead_out() {
+    // protocol.md [LINK-1]
     let mut world = World::with(|config| config.links = LinkRule::RefuseEscaping);
 
     world.announce(vec![symlink("a", "/etc"), symlink("b", "../x"), symlink("c", "d/e")]).unwrap();
@@ -76,6 +77,7 @@ fn a_link_does_not_replace_a_file() {
 
 #[test]
 fn a_link_in_the_middle_of_a_later_name_is_not_followed() {
+    // protocol.md [LINK-2]
     let outside = tempfile::tempdir().unwrap();
     let mut world = World::new();
     let target = outside.path().to_str().unwrap();
@@ -122,6 +124,7 @@ fn a_hard_link_to_a_failed_file_fails_too() {
 
 #[test]
 fn a_hard_link_to_what_allows_none_ends_the_session() {
+    // protocol.md [ENTRY-3]
     let mut world = World::new();
     world.announce(vec![file_entry("f", 1)]).unwrap();
 
@@ -132,6 +135,7 @@ fn a_hard_link_to_what_allows_none_ends_the_session() {
 
 #[test]
 fn directories_get_their_mode_and_time_after_everything_in_them() {
+    // protocol.md [ENTRY-4]
     let mut world = World::new();
     let dir = Entry { mode: 0o555, ..entry("d", Kind::Dir) };
     let inner = Entry { mode: 0o700, ..entry("d/e", Kind::Dir) };

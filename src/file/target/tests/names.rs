@@ -11,6 +11,7 @@ use crate::wire::message::{Code, Entry, Kind, Mtime, Outcome};
 
 #[test]
 fn names_that_could_leave_the_target_end_the_session() {
+    // protocol.md [NAME-1], [NAME-2]
     for name in ["..", "../x", "/etc/passwd", "a/../../x", "", "a//b", "a\0b"] {
         let mut world = World::new();
 
@@ -22,6 +23,7 @@ fn names_that_could_leave_the_target_end_the_session() {
 
 #[test]
 fn reserved_and_too_long_names_fail_alone() {
+    // protocol.md [NAME-2]
     let mut world = World::new();
     let long = "x".repeat(256);
 
@@ -65,6 +67,7 @@ fn nothing_is_announced_after_the_listing() {
 
 #[test]
 fn a_name_that_nobody_asked_for_ends_the_session() {
+    // protocol.md [NAME-3]
     let mut world = World::with(|config| config.accept = Accept::Asked(vec![Asked::Exact(b"tree".to_vec())]));
 
     world.announce(vec![entry("tree", Kind::Dir), file_entry("tree/f", 1)]).unwrap();
@@ -127,6 +130,7 @@ fn files_that_cannot_fit_fail_before_their_first_byte() {
 
 #[test]
 fn special_bits_are_kept_only_when_asked() {
+    // protocol.md [MODE-1]
     for (keep, want) in [(false, 0o755), (true, 0o4755)] {
         let mut world = World::with(|config| config.keep_setid = keep);
         world.announce(vec![Entry { mode: 0o4755, ..file_entry("f", 1) }]).unwrap();
