@@ -238,10 +238,12 @@ fn start(setup: &Setup, listening: &Listening, out: &Output) -> anyhow::Result<E
         max_streams: limits::STREAMS_MAX,
         idle_timeout: listening.timeout,
     };
+    // Whoever has read the ticket may send a signal.
+    let signal = transfer::interrupted();
     announce(&ticket, &setup.service, address, listening, out)?;
     let (events, told) = mpsc::unbounded_channel();
     let server = Server::new(config, events);
-    let exit = runtime.block_on(serve_until_done(&server, &listener, told, is_one_time, out));
+    let exit = runtime.block_on(serve_until_done(&server, &listener, told, signal, is_one_time, out));
     runtime.shutdown_timeout(SHUTDOWN);
     if is_one_time && matches!(exit, Ok(Exit::Done)) {
         home.remove_ticket(&setup.name).map_err(failed)?;
@@ -258,12 +260,13 @@ async fn serve_until_done(
     server: &std::sync::Arc<Server>,
     listener: &Listener,
     mut told: mpsc::UnboundedReceiver<Event>,
+    signal: impl Future<Output = ()>,
     is_one_time: bool,
     out: &Output,
 ) -> anyhow::Result<Exit> {
     let start = clock::now();
     let mut accept = std::pin::pin!(server.run(listener));
-    let mut signal = std::pin::pin!(transfer::interrupted());
+    let mut signal = std::pin::pin!(signal);
     let mut draw = interval(Duration::from_millis(100));
     let mut running: Option<Running> = None;
     let mut interrupted_at = None;
@@ -510,8 +513,8 @@ fn with_config(path: &Path) -> anyhow::Result<ServeArgs> {
     line.extend(rest[..at].iter().cloned());
     line.extend(options.map(Into::into));
     line.extend(rest[at..].iter().cloned());
-    let mut command = super::definition();
-    command = command.args_override_self(true);
+    // Not yet built, so that the setting reaches the subcommand: what stands later is stronger.
+    let command = <super::Cli as clap::CommandFactory>::command().args_override_self(true);
     let parsed = command.try_get_matches_from(line).and_then(|matches| {
         use clap::FromArgMatches as _;
         super::Cli::from_arg_matches(&matches)

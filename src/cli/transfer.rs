@@ -193,23 +193,26 @@ pub fn runtime() -> anyhow::Result<Runtime> {
     Ok(tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("net").build().map_err(failed)?)
 }
 
-/// Completes at the first SIGINT or SIGTERM; the second ends the process at once.
-pub async fn interrupted() {
-    let (Ok(mut int), Ok(mut term)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
-    else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = int.recv() => {}
-        _ = term.recv() => {}
-    }
-    tokio::spawn(async move {
+/// Completes at the first SIGINT or SIGTERM; the second ends the process at once. Signals count from this call on,
+/// which a runtime has to be entered for, and not only from the first poll.
+pub fn interrupted() -> impl Future<Output = ()> {
+    let signals = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
+    async move {
+        let (Ok(mut int), Ok(mut term)) = signals else {
+            return std::future::pending().await;
+        };
         tokio::select! {
             _ = int.recv() => {}
             _ = term.recv() => {}
         }
-        std::process::exit(i32::from(Exit::Interrupted.code()));
-    });
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = int.recv() => {}
+                _ = term.recv() => {}
+            }
+            std::process::exit(i32::from(Exit::Interrupted.code()));
+        });
+    }
 }
 
 /// Runs `work` while the progress of `running` is drawn; a signal ends the session in order.
