@@ -68,7 +68,8 @@ pub fn verdict(sender: &Stats, receiver: &Stats, rate_bps: Option<u64>) -> Verdi
     let worst_end = ends.into_iter().reduce(|a, b| if b.1 > a.1 { b } else { a }).expect("four of them");
     // The sender's queue was full, and nothing behind it explains why: it kept to a rate that this side was not told.
     let held_back = percent(sender.peer_wait_us);
-    if held_back >= EXPLAINS_PERCENT && worst_end.1.max(network.1) < EXPLAINS_PERCENT {
+    let explained = worst_end.1.max(network.1);
+    if explained < EXPLAINS_PERCENT && explained < held_back {
         return named(Limit::Rate, held_back);
     }
     let (limit, share) =
