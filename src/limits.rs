@@ -43,6 +43,9 @@ pub const FILE_MAX_BYTES: u64 = i64::MAX as u64;
 pub const NAME_MAX_BYTES: usize = 255;
 /// Longest relative path, bytes: Linux's PATH_MAX less its NUL.
 pub const PATH_MAX_BYTES: usize = 4095;
+/// Longest name of something that cannot be announced, bytes; for people. Such a name may be longer than any path: a
+/// directory's and a name in it.
+pub const UNLISTED_NAME_MAX_BYTES: usize = PATH_MAX_BYTES + 1 + NAME_MAX_BYTES;
 /// Deepest relative path, components. Bounds the directory handles that a session keeps open.
 pub const PATH_MAX_DEPTH: usize = 256;
 /// Longest line of a manifest, bytes, its end included: holds a digest and a path of which every byte is escaped.

@@ -50,11 +50,12 @@ pub enum FrameType {
     Pong = 17,
     Close = 18,
     StreamEnd = 19,
+    Unlisted = 20,
 }
 
 impl FrameType {
     /// Every type, in the order of their numbers.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::Auth,
         Self::Welcome,
         Self::Open,
@@ -74,6 +75,7 @@ impl FrameType {
         Self::Pong,
         Self::Close,
         Self::StreamEnd,
+        Self::Unlisted,
     ];
 
     /// The type with this number.
