@@ -124,6 +124,7 @@ fn the_limits_are_those_of_the_protocol() {
         ("PATH_MAX_DEPTH", bytes(limits::PATH_MAX_DEPTH)),
         ("OPEN_ENTRIES_MAX", bytes(limits::OPEN_ENTRIES_MAX)),
         ("HARDLINKS_MAX", bytes(limits::HARDLINKS_MAX)),
+        ("HOLE_MAX_BYTES", limits::HOLE_MAX_BYTES.to_string()),
         ("STREAMS_MAX", bytes(limits::STREAMS_MAX)),
         ("CREDIT_MIN_BYTES", limits::CREDIT_MIN_BYTES.to_string()),
         ("CREDIT_MAX_BYTES", limits::CREDIT_MAX_BYTES.to_string()),

@@ -218,7 +218,18 @@ async fn drive(
     pump::run(wire, CONTROL, session).await;
     let end = session.ended().await;
     streams.shutdown().await;
-    Ok((end, opened))
+    Ok((end.map_err(|error| without_last_word(error, session)), opened))
+}
+
+/// A sender that has sent everything and misses only the receiver's last word has not failed, and does not know.
+fn without_last_word(error: RunError, session: &Session) -> RunError {
+    match error.cause {
+        Cause::Connection | Cause::TimedOut if session.awaits_receipt() => {
+            let text = format!("all sent, confirmation missing ({error}); run the same command again to be sure");
+            RunError { text, ..error }
+        }
+        _ => error,
+    }
 }
 
 /// Adds connections to the session until there are as many as asked for, or as are worth it.

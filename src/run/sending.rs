@@ -22,7 +22,7 @@ use crate::{
     transfer::{Piece, ReadJob, Sender},
     wire::{
         frame::{FileEnd, Placed},
-        message::{Code, DigestKind, Entry, Kind, Listed, Mtime},
+        message::{Code, DigestKind, Entry, Kind, Listed, Mtime, Unlisted},
     },
 };
 
@@ -109,14 +109,16 @@ fn list(session: &Session, results: &Results, mut walk: Walk) {
         let mut batch = Vec::new();
         let mut bytes = 0;
         let mut is_end = false;
-        while batch.len() < room.min(most) && bytes < limits::ENTRIES_BATCH_BYTES {
+        let mut unlisted = Vec::new();
+        while batch.len() + unlisted.len() < room.min(most) && bytes < limits::ENTRIES_BATCH_BYTES {
             match walk.next() {
                 None => {
                     is_end = true;
                     break;
                 }
                 Some(Step::Failed { name, code, text }) => {
-                    results.add_failure(Failure::new(&name, code, text));
+                    results.add_failure(Failure::new(&name, code, text.clone()));
+                    unlisted.push(Unlisted { name: shortened(name), code, text });
                 }
                 Some(Step::Found(found)) => {
                     bytes += entry_bytes(&found.entry);
@@ -128,6 +130,7 @@ fn list(session: &Session, results: &Results, mut walk: Walk) {
         session.update(|role| {
             let sender = sender(role);
             sender.announce(batch);
+            unlisted.into_iter().for_each(|unlisted| sender.on_unlisted(unlisted));
             if is_end {
                 sender.on_listed(walk.listed());
             }
@@ -137,6 +140,12 @@ fn list(session: &Session, results: &Results, mut walk: Walk) {
             return;
         }
     }
+}
+
+/// A name that cannot be announced, as far as a message carries it.
+fn shortened(mut name: Vec<u8>) -> Vec<u8> {
+    name.truncate(limits::UNLISTED_NAME_MAX_BYTES);
+    name
 }
 
 /// Upper bound of an entry's encoded size, bytes.

@@ -522,7 +522,7 @@ impl Server {
                 Service::Serve { root, may_push: true, .. } | Service::Receive { root },
             ) => {
                 let target = self.target(root, target, open)?;
-                let receiver = Receiver::new(limits::CREDIT_MIN_BYTES);
+                let receiver = Receiver::new(limits::CREDIT_MAX_BYTES);
                 (Role::Receiver(receiver), Work::Receive(Box::new(target)))
             }
             (Intent::Pull { sources, eager, include, exclude }, _) if service.may_pull() => {
@@ -608,7 +608,7 @@ impl Server {
         for session in sessions.values().filter_map(|live| live.session.upgrade()) {
             session.update(|role| {
                 if let Role::Receiver(receiver) = role {
-                    receiver.set_window(window);
+                    receiver.set_window_max(window);
                 }
             });
         }

@@ -19,7 +19,7 @@ use super::{
     clock,
     error::{Cause, RunError},
     meter::{Meter, Wait},
-    results::Results,
+    results::{Failure, Results},
 };
 use crate::{
     file::walk::Found,
@@ -198,7 +198,7 @@ impl Session {
         if state.end.is_some() {
             return;
         }
-        let result = state.handle_frame(carrier, frame, &self.meter);
+        let result = state.handle_frame(carrier, frame, &self.meter, &self.results);
         state.tell_outcomes(&self.results);
         drop(state);
         match result {
@@ -280,7 +280,11 @@ impl Session {
 
     /// Whether connections are to be read: what they bring has somewhere to go.
     pub fn wants_input(&self) -> bool {
-        self.look(|role| !matches!(role, Role::Lister(listing) if listing.entries.len() > LISTING_BACKLOG))
+        self.look(|role| match role {
+            Role::Sender(_) => true,
+            Role::Receiver(receiver) => !receiver.is_congested(),
+            Role::Lister(listing) => listing.entries.len() <= LISTING_BACKLOG,
+        })
     }
 
     /// Moves emptied chunk buffers between a connection and the file side, to where they are filled next.
@@ -446,7 +450,15 @@ impl Session {
 type Handled = Result<Option<Result<SessionEnd, (Code, String)>>, Violation>;
 
 impl State {
-    fn handle_frame(&mut self, carrier: Carrier, frame: Frame, meter: &Meter) -> Handled {
+    fn handle_frame(&mut self, carrier: Carrier, frame: Frame, meter: &Meter, results: &Results) -> Handled {
+        let frame = match frame {
+            // protocol.md [ENTRY-7]: it has no number and changes nothing but the result.
+            Frame::Message(Message::Unlisted(unlisted)) if carrier == CONTROL && self.takes_entries() => {
+                results.add_failure(Failure::new(&unlisted.name, unlisted.code, unlisted.text));
+                return Ok(None);
+            }
+            frame => frame,
+        };
         if let Frame::Message(Message::Close(close)) = frame {
             return Ok(Some(self.on_close(close)));
         }
@@ -464,8 +476,10 @@ impl State {
                 Err(Violation::new("only the control connection carries what a receiver says"))
             }
             Role::Receiver(receiver) => {
-                if let Frame::Message(Message::Finish(finish)) = &frame {
-                    self.sender_stats = finish.stats;
+                match &frame {
+                    Frame::Message(Message::Finish(finish)) => self.sender_stats = finish.stats,
+                    Frame::Message(Message::Listed(listed)) => results.set_not_kept(listed.not_kept),
+                    _ => {}
                 }
                 receiver.handle_frame(carrier, frame)?;
                 Ok(None)
@@ -483,6 +497,15 @@ impl State {
                 }
                 other => Err(Violation::new(format!("a listing has no {:?}", other.frame_type()))),
             },
+        }
+    }
+
+    /// Whether the other end may still say what there is.
+    fn takes_entries(&self) -> bool {
+        match &self.role {
+            Role::Sender(_) => false,
+            Role::Receiver(receiver) => receiver.listed().is_none(),
+            Role::Lister(listing) => listing.listed.is_none(),
         }
     }
 

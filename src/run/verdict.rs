@@ -66,6 +66,11 @@ pub fn verdict(sender: &Stats, receiver: &Stats, rate_bps: Option<u64>) -> Verdi
     ];
     let network = (Limit::Network, percent(sender.network_wait_us.max(sender.credit_wait_us)));
     let worst_end = ends.into_iter().reduce(|a, b| if b.1 > a.1 { b } else { a }).expect("four of them");
+    // The sender's queue was full, and nothing behind it explains why: it kept to a rate that this side was not told.
+    let held_back = percent(sender.peer_wait_us);
+    if held_back >= EXPLAINS_PERCENT && worst_end.1.max(network.1) < EXPLAINS_PERCENT {
+        return named(Limit::Rate, held_back);
+    }
     let (limit, share) =
         if worst_end.1 >= EXPLAINS_PERCENT || worst_end.1 >= network.1 { worst_end } else { network };
     named(limit, share)
@@ -131,6 +136,15 @@ mod tests {
 
         assert_eq!(verdict(&sender, &stats(), Some(8_000_000)).limit, Limit::Rate);
         assert_eq!(verdict(&sender, &stats(), Some(80_000_000)).limit, Limit::Network);
+    }
+
+    #[test]
+    fn a_full_queue_with_nothing_in_its_way_was_held_back_by_a_rate() {
+        let held_back = Stats { peer_wait_us: 9 * SECOND, ..stats() };
+        let pressed = Stats { network_wait_us: 8 * SECOND, ..held_back };
+
+        assert_eq!(verdict(&held_back, &stats(), None).limit, Limit::Rate);
+        assert_eq!(verdict(&pressed, &stats(), None).limit, Limit::Network);
     }
 
     #[test]

@@ -32,8 +32,12 @@ pub struct Receiver {
     received_bytes: u64,
     /// What the sender may have sent in all, as it was last told.
     credit: u64,
-    /// How much may stay unplaced, bytes; set from outside as sessions come and go.
+    /// How much may stay unplaced, bytes: `limits::CREDIT_MIN_BYTES`..=`window_max`, or `window_max` if that is less.
     window: u64,
+    /// How far `window` may grow, bytes; set from outside as sessions come and go.
+    window_max: u64,
+    /// `received_bytes` when the window last grew, or at the start.
+    grown_at: u64,
     received_on: BTreeMap<Carrier, OnCarrier>,
     /// Carriers that are gone: what still comes of them is dropped, since the sender will send it again.
     down: BTreeSet<Carrier>,
@@ -72,8 +76,9 @@ struct OnCarrier {
 }
 
 impl Receiver {
-    /// A receiver that grants `window` bytes of unplaced content.
-    pub fn new(window: u64) -> Self {
+    /// A receiver that grants at most `window_max` bytes of unplaced content. It begins with little and grants more
+    /// while the target runs dry: what arrives faster than it is placed only waits in memory, and leaves the cache.
+    pub fn new(window_max: u64) -> Self {
         Self {
             announced: 0,
             listed: None,
@@ -83,7 +88,9 @@ impl Receiver {
             unplaced_bytes: 0,
             received_bytes: 0,
             credit: 0,
-            window,
+            window: window_max.min(limits::CREDIT_MIN_BYTES),
+            window_max,
+            grown_at: 0,
             received_on: BTreeMap::new(),
             down: BTreeSet::new(),
             untold: BTreeSet::new(),
@@ -102,8 +109,9 @@ impl Receiver {
     }
 
     /// How much content may stay unplaced from now on, bytes. What was granted stays granted.
-    pub fn set_window(&mut self, window: u64) {
-        self.window = window;
+    pub fn set_window_max(&mut self, window_max: u64) {
+        self.window_max = window_max;
+        self.window = self.window.min(window_max);
     }
 
     /// Handles a frame of the sender.
@@ -214,6 +222,9 @@ impl Receiver {
             if matches!(frame, Frame::Hole(_)) || self.listed.is_some() {
                 return Err(Violation::new("it sent content of an entry that it never announced"));
             }
+            if self.early.len() >= limits::BACKLOG_MAX_FRAMES {
+                return Err(Violation::new("it sent too much content ahead of its entries"));
+            }
             self.early.push((carrier, frame));
             return Ok(());
         }
@@ -306,6 +317,7 @@ impl Receiver {
         self.placed_total += len;
         if is_data {
             self.unplaced_bytes -= len;
+            self.grow_window();
             for on in self.received_on.values_mut() {
                 if on.unplaced.remove(&(file, offset)) {
                     break;
@@ -333,6 +345,14 @@ impl Receiver {
             self.flush_placed();
             let received = self.received_on.remove(&stream).map_or(0, |on| on.received);
             self.control.push_back(Frame::Message(Message::StreamEnd(StreamEnd { stream, received })));
+        }
+    }
+
+    /// The target has placed all that came: if that was most of a window, a larger one may keep it busy.
+    fn grow_window(&mut self) {
+        if self.unplaced_bytes == 0 && self.received_bytes - self.grown_at >= self.window / 2 {
+            self.grown_at = self.received_bytes;
+            self.window = self.window.saturating_mul(2).min(self.window_max);
         }
     }
 
@@ -439,6 +459,12 @@ impl Receiver {
     pub(super) fn has_frames(&self) -> bool {
         let has_records = !(self.placed.is_empty() && self.wants.is_empty() && self.outcomes.is_empty());
         has_records || !self.control.is_empty()
+    }
+
+    /// Whether so much waits for the target, or for the sender to hear of it, that nothing more is to be read from
+    /// the connections until less does.
+    pub fn is_congested(&self) -> bool {
+        self.jobs.len() > limits::BACKLOG_MAX_FRAMES || self.placed.len() > limits::BACKLOG_MAX_FRAMES
     }
 
     /// Whether the target has something to do.

@@ -12,7 +12,8 @@ use crate::{
     wire::{
         frame::{FileEnd, Frame, Placed},
         message::{
-            Code, Entries, Entry, FileFailed, Finish, Kind, Listed, Message, Outcome, Stats, StreamEnd, Want,
+            Code, Entries, Entry, FileFailed, Finish, Kind, Listed, Message, Outcome, Stats, StreamEnd, Unlisted,
+            Want,
         },
     },
 };
@@ -232,6 +233,14 @@ impl<S: Clone> Sender<S> {
         (limits::OPEN_ENTRIES_MAX - ahead).min(limits::ENTRIES_PER_BATCH)
     }
 
+    /// Tells the receiver of something that cannot be announced; counts as an announced entry in
+    /// [`Self::room_for_entries`].
+    pub fn on_unlisted(&mut self, unlisted: Unlisted) {
+        assert!(self.listed.is_none(), "nothing is told after the end of the listing");
+        self.unsent_entries += 1;
+        self.control.push_back(Frame::Message(Message::Unlisted(unlisted)));
+    }
+
     /// The listing is complete.
     pub fn on_listed(&mut self, listed: Listed) {
         assert_eq!(listed.entries, self.announced);
@@ -313,9 +322,11 @@ impl<S: Clone> Sender<S> {
     pub fn poll_frame(&mut self, carrier: Carrier) -> Option<Frame> {
         if carrier == CONTROL {
             if let Some(frame) = self.control.pop_front() {
-                if let Frame::Message(Message::Entries(batch)) = &frame {
-                    self.unsent_entries -= batch.entries.len();
-                }
+                self.unsent_entries -= match &frame {
+                    Frame::Message(Message::Entries(batch)) => batch.entries.len(),
+                    Frame::Message(Message::Unlisted(_)) => 1,
+                    _ => 0,
+                };
                 return Some(frame);
             }
             // protocol.md [END-1]
@@ -523,10 +534,10 @@ impl<S: Clone> Sender<S> {
         self.sent_bytes -= lost;
         let gone: Vec<_> = self.in_flight.extract_if(.., |_, sent| sent.carrier == end.stream).collect();
         for ((file, offset), sent) in gone {
+            self.kept_bytes -= sent.kept.as_ref().map_or(0, |bytes| bytes.len() as u64);
             let Some(open) = self.open.get(&file) else { continue };
             match sent.kept {
                 Some(bytes) => {
-                    self.kept_bytes -= sent.len;
                     self.queued_bytes += bytes.len();
                     self.chunks.push_front(Chunk { file, offset, bytes, crc: sent.crc, keep: true });
                 }

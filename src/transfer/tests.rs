@@ -784,7 +784,6 @@ fn what_was_lost_with_a_connection_costs_no_credit() {
 }
 
 #[test]
-#[ignore = "known fault: bytes kept of a file that has its outcome are not counted back when their connection dies"]
 fn what_was_kept_of_a_file_that_failed_is_let_go_with_its_connection() {
     let mut sender = sending(&[Kind::Stream]);
     sender.handle_frame(want(0, Want::Content)).unwrap();
@@ -847,14 +846,44 @@ fn credit_comes_back_with_placement_and_never_falls_with_the_window() {
     receiver.handle_frame(1, content_of(0, 0, WINDOW)).unwrap();
     assert_eq!(granted(&mut receiver), None, "nothing is placed");
 
-    receiver.set_window(WINDOW / 2);
+    receiver.set_window_max(WINDOW / 2);
     receiver.on_event(placed(0, 0, WINDOW));
 
     assert_eq!(granted(&mut receiver), Some(WINDOW + WINDOW / 2));
-    receiver.set_window(1);
+    receiver.set_window_max(1);
     receiver.handle_frame(1, content_of(0, WINDOW, 1)).unwrap();
     receiver.on_event(placed(0, WINDOW, 1));
     assert_eq!(granted(&mut receiver), Some(WINDOW + WINDOW / 2));
+}
+
+#[test]
+fn the_window_grows_while_the_target_runs_dry_and_not_while_data_waits() {
+    let least = limits::CREDIT_MIN_BYTES;
+    let piece = limits::CHUNK_BYTES as u64;
+    let mut dry = Receiver::new(4 * least);
+    let mut slow = Receiver::new(4 * least);
+    for receiver in [&mut dry, &mut slow] {
+        receiver.handle_frame(CONTROL, entries(0, vec![entry(file(1 << 40))])).unwrap();
+        assert_eq!(granted(receiver), Some(least));
+    }
+
+    for step in 0..8 {
+        dry.handle_frame(CONTROL, content_of(0, step * piece, piece)).unwrap();
+        dry.on_event(placed(0, step * piece, piece));
+        granted(&mut dry);
+        // Here one chunk always waits.
+        slow.handle_frame(CONTROL, content_of(0, step * piece, piece)).unwrap();
+        if step > 0 {
+            slow.on_event(placed(0, (step - 1) * piece, piece));
+        }
+        granted(&mut slow);
+    }
+
+    dry.handle_frame(CONTROL, content_of(0, 8 * piece, piece)).unwrap();
+    dry.on_event(placed(0, 8 * piece, piece));
+    assert_eq!(granted(&mut dry), Some(9 * piece + 4 * least), "it has grown to its bound");
+    slow.on_event(placed(0, 7 * piece, piece));
+    assert_eq!(granted(&mut slow).unwrap() - 8 * piece, 2 * least, "only now it is dry for the first time");
 }
 
 #[test]

@@ -50,11 +50,12 @@ pub enum FrameType {
     Pong = 17,
     Close = 18,
     StreamEnd = 19,
+    Unlisted = 20,
 }
 
 impl FrameType {
     /// Every type, in the order of their numbers.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::Auth,
         Self::Welcome,
         Self::Open,
@@ -74,6 +75,7 @@ impl FrameType {
         Self::Pong,
         Self::Close,
         Self::StreamEnd,
+        Self::Unlisted,
     ];
 
     /// The type with this number.
@@ -265,14 +267,14 @@ fn put_placed(range: &Placed, out: &mut Vec<u8>) {
     out.extend_from_slice(&range.len.to_le_bytes());
 }
 
-/// A range must have bytes and end within a file's largest size (protocol.md [DATA-2]).
+/// A range has bytes, no more than are hashed in one go, and ends within a file's largest size (protocol.md [DATA-2]).
 fn parse_placed(bytes: &[u8]) -> Option<Placed> {
     if bytes.len() != PLACED_BYTES {
         return None;
     }
     let range = Placed { file: u64_at(bytes, 0), offset: u64_at(bytes, 8), len: u64_at(bytes, 16) };
-    (range.len > 0 && range.offset.checked_add(range.len).is_some_and(|end| end <= limits::FILE_MAX_BYTES))
-        .then_some(range)
+    let is_within = range.offset.checked_add(range.len).is_some_and(|end| end <= limits::FILE_MAX_BYTES);
+    (is_within && (1..=limits::HOLE_MAX_BYTES).contains(&range.len)).then_some(range)
 }
 
 fn u64_at(bytes: &[u8], at: usize) -> u64 {
@@ -620,9 +622,10 @@ mod tests {
         };
         let malformed = Err(FrameError::Malformed(FrameType::Hole));
 
-        assert!(decode(&Placed { file: 0, offset: 0, len: limits::FILE_MAX_BYTES }).is_ok());
+        assert!(decode(&Placed { file: 0, offset: 0, len: limits::HOLE_MAX_BYTES }).is_ok());
+        assert_eq!(decode(&Placed { file: 0, offset: 0, len: limits::HOLE_MAX_BYTES + 1 }), malformed);
         assert_eq!(decode(&Placed { file: 0, offset: 0, len: 0 }), malformed);
-        assert_eq!(decode(&Placed { file: 0, offset: 1, len: limits::FILE_MAX_BYTES }), malformed);
+        assert_eq!(decode(&Placed { file: 0, offset: limits::FILE_MAX_BYTES, len: 1 }), malformed);
         assert_eq!(decode(&Placed { file: 0, offset: u64::MAX, len: 1 }), malformed);
         assert_eq!(Frame::decode(FrameType::Hole, &[0; 23]), malformed);
         assert!(Frame::decode(FrameType::FileEnd, &[0; 49]).is_err());

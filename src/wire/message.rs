@@ -246,6 +246,18 @@ pub struct FileFailed {
     pub text: String,
 }
 
+/// UNLISTED, sender to receiver: something that was asked for, or stands in a tree that was, cannot be announced.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unlisted {
+    /// Its name, as it would have been announced; of a source, as it was asked for. For people and never a path: may
+    /// be anything of at most `limits::UNLISTED_NAME_MAX_BYTES`.
+    pub name: Vec<u8>,
+    /// Why.
+    pub code: Code,
+    /// Why, in words, at most `limits::TEXT_MAX_BYTES`.
+    pub text: String,
+}
+
 /// What became of an entry.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Outcome {
@@ -370,6 +382,7 @@ pub enum Message {
     Pong(Ping),
     Close(Close),
     StreamEnd(StreamEnd),
+    Unlisted(Unlisted),
 }
 
 /// Why bytes are not a message.
@@ -401,6 +414,7 @@ impl Message {
             Self::Pong(_) => FrameType::Pong,
             Self::Close(_) => FrameType::Close,
             Self::StreamEnd(_) => FrameType::StreamEnd,
+            Self::Unlisted(_) => FrameType::Unlisted,
         }
     }
 
@@ -420,6 +434,7 @@ impl Message {
             Self::Ping(m) | Self::Pong(m) => put(m, out),
             Self::Close(m) => put(m, out),
             Self::StreamEnd(m) => put(m, out),
+            Self::Unlisted(m) => put(m, out),
         }
     }
 
@@ -441,6 +456,7 @@ impl Message {
             FrameType::Pong => Self::Pong(take(kind, payload)?),
             FrameType::Close => Self::Close(take(kind, payload)?),
             FrameType::StreamEnd => Self::StreamEnd(take(kind, payload)?),
+            FrameType::Unlisted => Self::Unlisted(take(kind, payload)?),
             FrameType::Data
             | FrameType::Hole
             | FrameType::FileEnd
@@ -475,6 +491,7 @@ impl Message {
                     })
             }
             Self::FileFailed(m) => short(&m.text),
+            Self::Unlisted(m) => m.name.len() <= limits::UNLISTED_NAME_MAX_BYTES && short(&m.text),
             Self::Close(m) => short(&m.text),
             Self::Welcome(m) => (1..=limits::STREAMS_MAX).contains(&usize::from(m.max_streams)),
             Self::StreamEnd(m) => (1..limits::STREAMS_MAX).contains(&usize::from(m.stream)),

@@ -18,8 +18,17 @@ pub struct Manner {
     pub delay: Duration,
     /// Bytes a second, over all connections and both directions.
     pub rate: Option<u64>,
-    /// The connection with this number (from 0) is cut once it has carried so many bytes.
-    pub cut: Option<(usize, u64)>,
+    /// A connection is cut.
+    pub cut: Option<Cut>,
+}
+
+/// Which connection is cut, once it has carried so many bytes.
+#[derive(Clone, Copy, Debug)]
+pub enum Cut {
+    /// The first.
+    First(u64),
+    /// Of all others, the one that has carried them earliest.
+    Further(u64),
 }
 
 /// A listener that passes connections on.
@@ -195,8 +204,12 @@ impl Passage {
 
     fn count(&self, len: u64) {
         let carried = self.carried.fetch_add(len, SeqCst) + len;
-        if self.shared.manner.cut.is_some_and(|(number, after)| number == self.number && carried >= after) {
-            self.shared.was_cut.store(true, SeqCst);
+        let is_meant = match self.shared.manner.cut {
+            Some(Cut::First(after)) => self.number == 0 && carried >= after,
+            Some(Cut::Further(after)) => self.number > 0 && carried >= after,
+            None => false,
+        };
+        if is_meant && !self.shared.was_cut.swap(true, SeqCst) {
             self.ended.notify_one();
         }
     }
