@@ -63,13 +63,16 @@ pub const NAMES_BATCH_MIN: usize = 64;
 /// Top-level names that a walk of several sources remembers to tell that two sources give the same one. Past it,
 /// the receiver is the one who refuses the second.
 pub const TOP_NAMES_MAX: usize = 65_536;
-/// Longest hole that one step of reading a sparse file covers, bytes: it has to be hashed in one go.
+/// Longest hole in one frame, bytes: a receiver hashes it in one go.
 pub const HOLE_MAX_BYTES: u64 = 64 << 20;
 
 // --- Sessions ------------------------------------------------------------------------------------------------
 
 /// Entries that a sender may have announced without having learned their outcome.
 pub const OPEN_ENTRIES_MAX: usize = 8192;
+/// Frames that a receiver takes before its target has worked them off, or its feedback has left; beyond, it stops
+/// reading. A frame may carry one byte, so that the credit alone would not bound them.
+pub const BACKLOG_MAX_FRAMES: usize = 65_536;
 /// Hard-linked inodes that a sender remembers; further links are sent as copies and counted.
 pub const HARDLINKS_MAX: usize = 65_536;
 /// Connections that one session may have, the control connection included.

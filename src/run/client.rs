@@ -218,7 +218,18 @@ async fn drive(
     pump::run(wire, CONTROL, session).await;
     let end = session.ended().await;
     streams.shutdown().await;
-    Ok((end, opened))
+    Ok((end.map_err(|error| without_last_word(error, session)), opened))
+}
+
+/// A sender that has sent everything and misses only the receiver's last word has not failed, and does not know.
+fn without_last_word(error: RunError, session: &Session) -> RunError {
+    match error.cause {
+        Cause::Connection | Cause::TimedOut if session.awaits_receipt() => {
+            let text = format!("all sent, confirmation missing ({error}); run the same command again to be sure");
+            RunError { text, ..error }
+        }
+        _ => error,
+    }
 }
 
 /// Adds connections to the session until there are as many as asked for, or as are worth it.
@@ -231,12 +242,18 @@ async fn add_streams(peer: Peer, opened: Opened, session: Arc<Session>, streams:
     for number in 1..u16::try_from(limits::STREAMS_MAX).expect("a few") {
         while usize::from(number) >= fixed {
             sleep(GROWTH_STEP).await;
-            let moved = session.look(|role| match role {
-                Role::Sender(sender) => sender.placed_bytes(),
-                Role::Receiver(receiver) => receiver.placed_bytes(),
-                Role::Lister(_) => 0,
+            // Another connection helps only where connections are what is waited for: data is at hand and may be
+            // sent, or all that came is placed.
+            let (moved, may_help) = session.look(|role| match role {
+                Role::Sender(sender) => {
+                    (sender.placed_bytes(), sender.has_chunks() && !sender.is_blocked_by_credit())
+                }
+                Role::Receiver(receiver) => {
+                    (receiver.placed_bytes(), receiver.unplaced_bytes() < limits::CHUNK_BYTES as u64)
+                }
+                Role::Lister(_) => (0, false),
             });
-            if growth.on_progress(session.meter.elapsed(), moved) {
+            if may_help && growth.on_progress(session.meter.elapsed(), moved) {
                 break;
             }
         }

@@ -204,7 +204,7 @@ impl Session {
         match result {
             Ok(None) => self.wake_workers(),
             Ok(Some(end)) => {
-                self.finish(end.map_err(|(code, text)| RunError::said_by(&self.peer(), code, &text)))
+                self.finish(end.map_err(|(code, text)| RunError::said_by(&self.peer(), code, &text)));
             }
             // protocol.md [ERR-1]
             Err(violation) => self.fail(RunError::violation(&self.peer(), &violation)),
@@ -280,7 +280,11 @@ impl Session {
 
     /// Whether connections are to be read: what they bring has somewhere to go.
     pub fn wants_input(&self) -> bool {
-        self.look(|role| !matches!(role, Role::Lister(listing) if listing.entries.len() > LISTING_BACKLOG))
+        self.look(|role| match role {
+            Role::Sender(_) => true,
+            Role::Receiver(receiver) => !receiver.is_congested(),
+            Role::Lister(listing) => listing.entries.len() <= LISTING_BACKLOG,
+        })
     }
 
     /// Moves emptied chunk buffers between a connection and the file side, to where they are filled next.

@@ -95,7 +95,12 @@ impl Link {
         while let Some(frame) = self.frames.poll_frame() {
             match frame {
                 // protocol.md [PING-1]
-                Frame::Message(Message::Ping(ping)) => self.queue(now, Frame::Message(Message::Pong(ping))),
+                Frame::Message(Message::Ping(ping)) => {
+                    // A peer that asks and does not read its answers gets no more of them.
+                    if self.pending_bytes() <= limits::CONTROL_MAX_BYTES {
+                        self.queue(now, Frame::Message(Message::Pong(ping)));
+                    }
+                }
                 Frame::Message(Message::Pong(_)) => {}
                 frame => self.inbox.push_back(frame),
             }

@@ -222,6 +222,9 @@ impl Receiver {
             if matches!(frame, Frame::Hole(_)) || self.listed.is_some() {
                 return Err(Violation::new("it sent content of an entry that it never announced"));
             }
+            if self.early.len() >= limits::BACKLOG_MAX_FRAMES {
+                return Err(Violation::new("it sent too much content ahead of its entries"));
+            }
             self.early.push((carrier, frame));
             return Ok(());
         }
@@ -456,6 +459,12 @@ impl Receiver {
     pub(super) fn has_frames(&self) -> bool {
         let has_records = !(self.placed.is_empty() && self.wants.is_empty() && self.outcomes.is_empty());
         has_records || !self.control.is_empty()
+    }
+
+    /// Whether so much waits for the target, or for the sender to hear of it, that nothing more is to be read from
+    /// the connections until less does.
+    pub fn is_congested(&self) -> bool {
+        self.jobs.len() > limits::BACKLOG_MAX_FRAMES || self.placed.len() > limits::BACKLOG_MAX_FRAMES
     }
 
     /// Whether the target has something to do.

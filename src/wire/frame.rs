@@ -267,14 +267,14 @@ fn put_placed(range: &Placed, out: &mut Vec<u8>) {
     out.extend_from_slice(&range.len.to_le_bytes());
 }
 
-/// A range must have bytes and end within a file's largest size (protocol.md [DATA-2]).
+/// A range has bytes, no more than are hashed in one go, and ends within a file's largest size (protocol.md [DATA-2]).
 fn parse_placed(bytes: &[u8]) -> Option<Placed> {
     if bytes.len() != PLACED_BYTES {
         return None;
     }
     let range = Placed { file: u64_at(bytes, 0), offset: u64_at(bytes, 8), len: u64_at(bytes, 16) };
-    (range.len > 0 && range.offset.checked_add(range.len).is_some_and(|end| end <= limits::FILE_MAX_BYTES))
-        .then_some(range)
+    let is_within = range.offset.checked_add(range.len).is_some_and(|end| end <= limits::FILE_MAX_BYTES);
+    (is_within && (1..=limits::HOLE_MAX_BYTES).contains(&range.len)).then_some(range)
 }
 
 fn u64_at(bytes: &[u8], at: usize) -> u64 {
@@ -622,9 +622,10 @@ mod tests {
         };
         let malformed = Err(FrameError::Malformed(FrameType::Hole));
 
-        assert!(decode(&Placed { file: 0, offset: 0, len: limits::FILE_MAX_BYTES }).is_ok());
+        assert!(decode(&Placed { file: 0, offset: 0, len: limits::HOLE_MAX_BYTES }).is_ok());
+        assert_eq!(decode(&Placed { file: 0, offset: 0, len: limits::HOLE_MAX_BYTES + 1 }), malformed);
         assert_eq!(decode(&Placed { file: 0, offset: 0, len: 0 }), malformed);
-        assert_eq!(decode(&Placed { file: 0, offset: 1, len: limits::FILE_MAX_BYTES }), malformed);
+        assert_eq!(decode(&Placed { file: 0, offset: limits::FILE_MAX_BYTES, len: 1 }), malformed);
         assert_eq!(decode(&Placed { file: 0, offset: u64::MAX, len: 1 }), malformed);
         assert_eq!(Frame::decode(FrameType::Hole, &[0; 23]), malformed);
         assert!(Frame::decode(FrameType::FileEnd, &[0; 49]).is_err());
