@@ -121,6 +121,7 @@ fn the_limits_are_those_of_the_protocol() {
         ("FILE_MAX_BYTES", limits::FILE_MAX_BYTES.to_string()),
         ("NAME_MAX_BYTES", bytes(limits::NAME_MAX_BYTES)),
         ("PATH_MAX_BYTES", bytes(limits::PATH_MAX_BYTES)),
+        ("UNLISTED_NAME_MAX_BYTES", bytes(limits::UNLISTED_NAME_MAX_BYTES)),
         ("PATH_MAX_DEPTH", bytes(limits::PATH_MAX_DEPTH)),
         ("OPEN_ENTRIES_MAX", bytes(limits::OPEN_ENTRIES_MAX)),
         ("HARDLINKS_MAX", bytes(limits::HARDLINKS_MAX)),
