@@ -46,7 +46,11 @@ fn what_is_got_lands_as_with_rsync() {
         (&["tree/"], None, &["a", "old", "sub", "sub/b"]),
         (&["tree"], Some("new"), &["new", "new/a", "new/sub", "new/sub/b", "old"]),
         (&["tree/"], Some("new"), &["new", "new/a", "new/sub", "new/sub/b", "old"]),
-        (&["tree"], Some("new/"), &["new", "new/tree", "new/tree/a", "new/tree/sub", "new/tree/sub/b", "old"]),
+        (
+            &["tree"],
+            Some("new/"),
+            &["new", "new/tree", "new/tree/a", "new/tree/sub", "new/tree/sub/b", "old"],
+        ),
         (&["tree"], Some("old"), &["old", "old/tree", "old/tree/a", "old/tree/sub", "old/tree/sub/b"]),
         (&["tree"], Some("old/"), &["old", "old/tree", "old/tree/a", "old/tree/sub", "old/tree/sub/b"]),
         (&["tree/sub/"], Some("old"), &["old", "old/b"]),
@@ -193,7 +197,8 @@ fn a_dry_run_changes_nothing_and_says_what_it_would() {
     let serve = there.listen(["serve", ".", "--overwrite", "different"]);
     let before = tree::look(&there.path(""));
 
-    let send = here.start(["send", "tree", "file", &serve.at("new/sub"), "--dry-run", "--json"]).end().with(0);
+    let send =
+        here.start(["send", "tree", "file", &serve.at("new/sub"), "--dry-run", "--json"]).end().with(0);
     let over = here.start(["send", "tree", &serve.ticket, "--dry-run"]).end().with(0);
 
     assert_eq!((&send.json()["planned"], &send.json()["files"]), (&json!(3), &json!(0)));
@@ -253,9 +258,14 @@ fn checksums_find_what_time_and_size_do_not() {
         let plain = move_files(&source, &target, is_send, "different", &sources, &[]);
         assert_eq!(counts(&plain.0), [1, 2, 0, 0]);
         set_mtime(&target.path("touched"), NOON + 60, 5);
-        let checked = move_files(&source, &target, is_send, "different", &["same", "other", "touched", "longer"], &[
-            "--checksum",
-        ]);
+        let checked = move_files(
+            &source,
+            &target,
+            is_send,
+            "different",
+            &["same", "other", "touched", "longer"],
+            &["--checksum"],
+        );
 
         // The file of another length needs no comparison.
         assert_eq!(counts(&checked.0), [2, 0, 2, 0], "{}", checked.0);

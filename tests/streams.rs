@@ -40,7 +40,10 @@ fn standard_input_may_be_empty() {
     let send = here.start(["send", "-", "--name", "dir/empty", &recv.ticket, "--json"]).end();
 
     let sent = send.with(0).json();
-    assert_eq!((&sent["files"], &sent["bytes"], &sent["digest"]), (&json!(1), &json!(0), &json!(sha256(b""))));
+    assert_eq!(
+        (&sent["files"], &sent["bytes"], &sent["digest"]),
+        (&json!(1), &json!(0), &json!(sha256(b"")))
+    );
     recv.end().with(0);
     assert_eq!(fs::metadata(there.path("dir/empty")).unwrap().len(), 0);
 }
@@ -94,7 +97,10 @@ fn standard_output_ends_with_5_when_the_proof_fails() {
     let right = here.start(["get", &serve.at("file"), "-o", "-", "--expect", &expected(b"content")]).end();
 
     let wrong = wrong.with(5);
-    assert!(wrong.stderr.contains("does not have the expected digest, but its bytes were passed on"), "{wrong}");
+    assert!(
+        wrong.stderr.contains("does not have the expected digest, but its bytes were passed on"),
+        "{wrong}"
+    );
     assert_eq!(right.with(0).stdout, b"content");
 }
 
@@ -113,7 +119,9 @@ fn a_file_of_other_bytes_than_expected_never_gets_its_name() {
         };
         let moved = |expect: &str| {
             if is_send {
-                source.start(["send", "file", &server.ticket, "--expect", expect, "--overwrite", "always"]).end()
+                source
+                    .start(["send", "file", &server.ticket, "--expect", expect, "--overwrite", "always"])
+                    .end()
             } else {
                 target.start(["get", &server.at("file"), "--expect", expect]).end()
             }
@@ -124,7 +132,10 @@ fn a_file_of_other_bytes_than_expected_never_gets_its_name() {
         assert_eq!(tree::names(&target.path("")), ["file"]);
         moved(&right).with(0);
 
-        assert!(refused.stderr.starts_with("haul: file: ") && refused.stderr.contains("expected"), "{refused}");
+        assert!(
+            refused.stderr.starts_with("haul: file: ") && refused.stderr.contains("expected"),
+            "{refused}"
+        );
         assert!(fs::read(target.path("file")).unwrap() == content);
     }
 }
@@ -146,7 +157,8 @@ fn a_manifest_names_all_that_may_arrive() {
 
     good.with(0);
     let bad = bad.with(6).json();
-    let mut failed: Vec<_> = bad["failures"].as_array().unwrap().iter().map(|f| f["name"].as_str().unwrap()).collect();
+    let mut failed: Vec<_> =
+        bad["failures"].as_array().unwrap().iter().map(|f| f["name"].as_str().unwrap()).collect();
     failed.sort_unstable();
     assert_eq!(failed, ["tree/more", "tree/sub/b"]);
     assert!(bad["failures"].as_array().unwrap().iter().all(|failure| failure["cause"] == "integrity"));
@@ -166,7 +178,15 @@ fn any_number_of_connections_brings_the_same_bytes() {
             let moved = if is_send {
                 here.start(["send", "big", "small", &serve.ticket, "--streams", streams, "--json"])
             } else {
-                here.start(["get", &serve.at("big"), &serve.at("small"), "--streams", streams, "--json", "--no-sync"])
+                here.start([
+                    "get",
+                    &serve.at("big"),
+                    &serve.at("small"),
+                    "--streams",
+                    streams,
+                    "--json",
+                    "--no-sync",
+                ])
             };
 
             let moved = moved.end().with(0).json();
@@ -190,7 +210,8 @@ fn a_connection_that_is_cut_takes_nothing_with_it() {
         let rate: &[&str] = &["--rate", "160mbit"];
         let options = if is_send { &[][..] } else { rate };
         let serve = there.listen([&["serve", "."], options].concat());
-        let proxy = Proxy::start(serve.address(), Manner { cut: Some(Cut::Further(CUT_BYTES)), ..Manner::default() });
+        let proxy =
+            Proxy::start(serve.address(), Manner { cut: Some(Cut::Further(CUT_BYTES)), ..Manner::default() });
         let ticket = serve.over(proxy.address);
 
         let moved = if is_send {
@@ -213,10 +234,21 @@ fn standard_input_survives_the_loss_of_a_connection() {
     let content = noise(7, 40_000_000);
     here.write("big", &content);
     let serve = there.listen(["serve", "."]);
-    let proxy = Proxy::start(serve.address(), Manner { cut: Some(Cut::Further(CUT_BYTES)), ..Manner::default() });
+    let proxy =
+        Proxy::start(serve.address(), Manner { cut: Some(Cut::Further(CUT_BYTES)), ..Manner::default() });
 
     let mut command = here.command(haul());
-    command.args(["send", "-", "--name", "x", &serve.over(proxy.address), "--streams", "4", "--rate", "160mbit"]);
+    command.args([
+        "send",
+        "-",
+        "--name",
+        "x",
+        &serve.over(proxy.address),
+        "--streams",
+        "4",
+        "--rate",
+        "160mbit",
+    ]);
     let send = Process::start(command.stdin(File::open(here.path("big")).unwrap())).end();
 
     send.with(0);
@@ -229,7 +261,8 @@ fn a_lost_control_connection_is_said_and_leaves_nothing_under_the_name() {
     let (here, there) = (Place::in_memory(), Place::in_memory());
     here.write("big", noise(8, 40_000_000));
     let recv = there.listen(["recv", "."]);
-    let proxy = Proxy::start(recv.address(), Manner { cut: Some(Cut::First(10_000_000)), ..Manner::default() });
+    let proxy =
+        Proxy::start(recv.address(), Manner { cut: Some(Cut::First(10_000_000)), ..Manner::default() });
 
     let lost = here.start(["send", "big", &recv.over(proxy.address), "--json"]).end().with(3);
 
@@ -250,7 +283,8 @@ fn blake3_proves_too_when_asked_for() {
     here.write("empty", "");
     let serve = there.listen(["serve", "."]);
 
-    let send = here.start(["send", "empty", &serve.ticket, "--digest", "blake3", "--json"]).end().with(0).json();
+    let send =
+        here.start(["send", "empty", &serve.ticket, "--digest", "blake3", "--json"]).end().with(0).json();
     let get = here.start(["get", &serve.at("empty"), "-o", "back", "--digest", "blake3"]).end().with(0);
 
     let digest = "af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262";
@@ -268,7 +302,8 @@ fn plain_needs_both_sides_and_says_what_it_is() {
     let refused = here.start(["send", "file", &strict.ticket, "--plain"]).end().with(4);
     strict.process.kill();
     let plain = there.listen(["serve", ".", "--plain"]);
-    let sent = here.start(["send", "file", &plain.ticket, "--plain", "--streams", "4", "--json"]).end().with(0);
+    let sent =
+        here.start(["send", "file", &plain.ticket, "--plain", "--streams", "4", "--json"]).end().with(0);
     let back = here.start(["get", &plain.at("file"), "-o", "back", "--plain"]).end().with(0);
     let encrypted = here.start(["get", &plain.at("file"), "-o", "again", "--json"]).end().with(0);
 
@@ -290,7 +325,8 @@ fn the_disk_is_read_back_or_not_waited_for_as_asked() {
 
     for (options, is_synced) in cases {
         let recv = there.listen([&["recv", ".", "--json", "--overwrite", "always"], options].concat());
-        let sent = here.start(["send", "tree", &recv.ticket, "--overwrite", "always", "--json"]).end().with(0);
+        let sent =
+            here.start(["send", "tree", &recv.ticket, "--overwrite", "always", "--json"]).end().with(0);
         let received = recv.end().with(0);
 
         assert_eq!((&sent.json()["synced"], &sent.json()["files"]), (&json!(is_synced), &json!(2)));

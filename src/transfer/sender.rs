@@ -12,8 +12,8 @@ use crate::{
     wire::{
         frame::{FileEnd, Frame, Placed},
         message::{
-            Code, Entries, Entry, FileFailed, Finish, Kind, Listed, Message, Outcome, Stats, StreamEnd, Unlisted,
-            Want,
+            Code, Entries, Entry, FileFailed, Finish, Kind, Listed, Message, Outcome, Stats, StreamEnd,
+            Unlisted, Want,
         },
     },
 };
