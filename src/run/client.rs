@@ -243,12 +243,18 @@ async fn add_streams(peer: Peer, opened: Opened, session: Arc<Session>, streams:
     for number in 1..u16::try_from(limits::STREAMS_MAX).expect("a few") {
         while usize::from(number) >= fixed {
             sleep(GROWTH_STEP).await;
-            let moved = session.look(|role| match role {
-                Role::Sender(sender) => sender.placed_bytes(),
-                Role::Receiver(receiver) => receiver.placed_bytes(),
-                Role::Lister(_) => 0,
+            // Another connection helps only where connections are what is waited for: data is at hand and may be
+            // sent, or all that came is placed.
+            let (moved, may_help) = session.look(|role| match role {
+                Role::Sender(sender) => {
+                    (sender.placed_bytes(), sender.has_chunks() && !sender.is_blocked_by_credit())
+                }
+                Role::Receiver(receiver) => {
+                    (receiver.placed_bytes(), receiver.unplaced_bytes() < limits::CHUNK_BYTES as u64)
+                }
+                Role::Lister(_) => (0, false),
             });
-            if growth.on_progress(session.meter.elapsed(), moved) {
+            if may_help && growth.on_progress(session.meter.elapsed(), moved) {
                 break;
             }
         }

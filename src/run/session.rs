@@ -204,7 +204,7 @@ impl Session {
         match result {
             Ok(None) => self.wake_workers(),
             Ok(Some(end)) => {
-                self.finish(end.map_err(|(code, text)| RunError::said_by(&self.peer(), code, &text)))
+                self.finish(end.map_err(|(code, text)| RunError::said_by(&self.peer(), code, &text)));
             }
             // protocol.md [ERR-1]
             Err(violation) => self.fail(RunError::violation(&self.peer(), &violation)),
