@@ -124,6 +124,8 @@ fn the_limits_are_those_of_the_protocol() {
         ("PATH_MAX_DEPTH", bytes(limits::PATH_MAX_DEPTH)),
         ("OPEN_ENTRIES_MAX", bytes(limits::OPEN_ENTRIES_MAX)),
         ("HARDLINKS_MAX", bytes(limits::HARDLINKS_MAX)),
+        ("UNLISTED_NAME_MAX_BYTES", bytes(limits::UNLISTED_NAME_MAX_BYTES)),
+        ("BACKLOG_MAX_FRAMES", bytes(limits::BACKLOG_MAX_FRAMES)),
         ("HOLE_MAX_BYTES", limits::HOLE_MAX_BYTES.to_string()),
         ("STREAMS_MAX", bytes(limits::STREAMS_MAX)),
         ("CREDIT_MIN_BYTES", limits::CREDIT_MIN_BYTES.to_string()),

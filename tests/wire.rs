@@ -16,8 +16,8 @@ use haul::wire::frame::{FileEnd, Frame, FrameError, FrameReader, FrameType, Plac
 use haul::wire::hello::{Hello, Join};
 use haul::wire::message::{
     Auth, AuthMethod, Close, Code, Entries, Entry, FileFailed, Finish, Intent, Kind, Listed, Message,
-    MessageError, Mtime, NotKept, Open, Outcome, Outcomes, Overwrite, Ping, Receipt, Stats, StreamEnd, Want,
-    Wants, Welcome,
+    MessageError, Mtime, NotKept, Open, Outcome, Outcomes, Overwrite, Ping, Receipt, Stats, StreamEnd,
+    Unlisted, Want, Wants, Welcome,
 };
 use serde_json::Value;
 
@@ -201,6 +201,16 @@ fn lists_texts_and_numbers_are_taken_just_to_their_limits() {
         ("outcomes", outcomes(limits::RECORDS_PER_FRAME), outcomes(limits::RECORDS_PER_FRAME + 1)),
         ("an outcome's text", failed(limits::TEXT_MAX_BYTES), failed(limits::TEXT_MAX_BYTES + 1)),
         ("a failure's text", given_up(limits::TEXT_MAX_BYTES), given_up(limits::TEXT_MAX_BYTES + 1)),
+        (
+            "an unlisted name",
+            unlisted(&name(limits::UNLISTED_NAME_MAX_BYTES), ""),
+            unlisted(&name(limits::UNLISTED_NAME_MAX_BYTES + 1), ""),
+        ),
+        (
+            "the reason why",
+            unlisted(b"n", &text(limits::TEXT_MAX_BYTES)),
+            unlisted(b"n", &text(limits::TEXT_MAX_BYTES + 1)),
+        ),
         ("a last text", close(limits::TEXT_MAX_BYTES), close(limits::TEXT_MAX_BYTES + 1)),
         ("connections", streams(16), streams(17)),
         ("no connection", streams(1), streams(0)),
@@ -336,6 +346,7 @@ fn frames() -> BTreeMap<&'static str, Frame> {
                 text: "it changed".to_owned(),
             }),
         ),
+        ("unlisted", unlisted(b"nope", "no such file")),
         (
             "outcomes",
             Message::Outcomes(Outcomes {
@@ -369,6 +380,10 @@ fn frames() -> BTreeMap<&'static str, Frame> {
         ("feedback-credit", Frame::Feedback { credit: 64 << 20, placed: Vec::new() }),
     ];
     messages.map(|(name, message)| (name, Frame::Message(message))).into_iter().chain(by_hand).collect()
+}
+
+fn unlisted(name: &[u8], text: &str) -> Message {
+    Message::Unlisted(Unlisted { name: name.to_vec(), code: Code::NotFound, text: text.to_owned() })
 }
 
 fn golden_pull() -> Message {

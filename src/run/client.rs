@@ -225,7 +225,8 @@ async fn drive(
 fn without_last_word(error: RunError, session: &Session) -> RunError {
     match error.cause {
         Cause::Connection | Cause::TimedOut if session.awaits_receipt() => {
-            let text = format!("all sent, confirmation missing ({error}); run the same command again to be sure");
+            let text =
+                format!("all sent, confirmation missing ({error}); run the same command again to be sure");
             RunError { text, ..error }
         }
         _ => error,
