@@ -176,9 +176,6 @@ fn lists_texts_and_numbers_are_taken_just_to_their_limits() {
     };
     let given_up =
         |len: usize| Message::FileFailed(FileFailed { file: 0, code: Code::File, text: text(len) });
-    let unlisted = |name_len: usize, text_len: usize| {
-        Message::Unlisted(Unlisted { name: name(name_len), code: Code::File, text: text(text_len) })
-    };
     let close = |len: usize| Message::Close(Close { code: Code::Done, text: text(len) });
     let streams =
         |max_streams: u16| Message::Welcome(Welcome { proof: [0; 32], session: [0; 16], max_streams });
@@ -204,8 +201,16 @@ fn lists_texts_and_numbers_are_taken_just_to_their_limits() {
         ("outcomes", outcomes(limits::RECORDS_PER_FRAME), outcomes(limits::RECORDS_PER_FRAME + 1)),
         ("an outcome's text", failed(limits::TEXT_MAX_BYTES), failed(limits::TEXT_MAX_BYTES + 1)),
         ("a failure's text", given_up(limits::TEXT_MAX_BYTES), given_up(limits::TEXT_MAX_BYTES + 1)),
-        ("an unlisted name", unlisted(4351, 0), unlisted(4352, 0)),
-        ("an unlisted text", unlisted(0, limits::TEXT_MAX_BYTES), unlisted(0, limits::TEXT_MAX_BYTES + 1)),
+        (
+            "an unlisted name",
+            unlisted(&name(limits::UNLISTED_NAME_MAX_BYTES), ""),
+            unlisted(&name(limits::UNLISTED_NAME_MAX_BYTES + 1), ""),
+        ),
+        (
+            "the reason why",
+            unlisted(b"n", &text(limits::TEXT_MAX_BYTES)),
+            unlisted(b"n", &text(limits::TEXT_MAX_BYTES + 1)),
+        ),
         ("a last text", close(limits::TEXT_MAX_BYTES), close(limits::TEXT_MAX_BYTES + 1)),
         ("connections", streams(16), streams(17)),
         ("no connection", streams(1), streams(0)),
@@ -341,6 +346,7 @@ fn frames() -> BTreeMap<&'static str, Frame> {
                 text: "it changed".to_owned(),
             }),
         ),
+        ("unlisted", unlisted(b"nope", "no such file")),
         (
             "outcomes",
             Message::Outcomes(Outcomes {
@@ -363,14 +369,6 @@ fn frames() -> BTreeMap<&'static str, Frame> {
         ),
         ("stream-end-sender", Message::StreamEnd(StreamEnd { stream: 3, received: 0 })),
         ("stream-end", Message::StreamEnd(StreamEnd { stream: 3, received: 1 << 20 })),
-        (
-            "unlisted",
-            Message::Unlisted(Unlisted {
-                name: b"tree/closed".to_vec(),
-                code: Code::File,
-                text: "permission denied".to_owned(),
-            }),
-        ),
     ];
     let by_hand = [
         ("data", data.clone()),
@@ -382,6 +380,10 @@ fn frames() -> BTreeMap<&'static str, Frame> {
         ("feedback-credit", Frame::Feedback { credit: 64 << 20, placed: Vec::new() }),
     ];
     messages.map(|(name, message)| (name, Frame::Message(message))).into_iter().chain(by_hand).collect()
+}
+
+fn unlisted(name: &[u8], text: &str) -> Message {
+    Message::Unlisted(Unlisted { name: name.to_vec(), code: Code::NotFound, text: text.to_owned() })
 }
 
 fn golden_pull() -> Message {

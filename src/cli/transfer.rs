@@ -290,7 +290,7 @@ pub fn conclude(report: &Report, fail_if_nothing: bool, out: &Output) -> anyhow:
     let exit = report.cause.map_or(Exit::Done, exit::of_cause);
     for failure in report.failures.iter().take(FAILURES_SHOWN) {
         if report.failed > 1 {
-            out.problem(&format!("{}: {}", failure.name, failure.reason));
+            out.problem(&failure.line());
         }
     }
     if let Some(error) = &report.error {

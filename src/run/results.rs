@@ -34,6 +34,15 @@ impl Failure {
         let reason = if text.chars().any(char::is_control) { escape(text.as_bytes()) } else { text };
         Self { name: shown, name_hex, cause: Cause::from_code(code), reason }
     }
+
+    /// Name and reason, for people. Reasons that begin with the name already are not given it twice.
+    pub fn line(&self) -> String {
+        if self.reason.starts_with(&self.name) {
+            self.reason.clone()
+        } else {
+            format!("{}: {}", self.name, self.reason)
+        }
+    }
 }
 
 /// Counts of a session.
@@ -141,23 +150,12 @@ impl Counts {
     pub fn error(&self) -> Option<RunError> {
         let first = self.failures.first()?;
         let is_single = self.failed == 1 && self.settled() == 1;
-        let line = format!("{}: {}", first.name, first.reason);
         if is_single {
-            return Some(RunError::new(first.cause, without_repetition(&first.name, &first.reason, line)));
+            return Some(RunError::new(first.cause, first.line()));
         }
-        let text = format!(
-            "{} of {} failed; the first: {}",
-            self.failed,
-            self.settled(),
-            without_repetition(&first.name, &first.reason, line)
-        );
+        let text = format!("{} of {} failed; the first: {}", self.failed, self.settled(), first.line());
         Some(RunError::new(Cause::SomeFailed, text))
     }
-}
-
-/// Reasons that begin with the name already are not given it twice.
-fn without_repetition(name: &str, reason: &str, line: String) -> String {
-    if reason.starts_with(name) { reason.to_owned() } else { line }
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use crate::{
         frame::{FileEnd, Frame, Placed},
         message::{
             DigestKind, Entries, FileFailed, Finish, Intent, Kind, Listed, Message, Mtime, Open, Outcomes,
-            Overwrite, Ping, Receipt, StreamEnd, Wants,
+            Overwrite, Ping, Receipt, StreamEnd, Unlisted, Wants,
         },
     },
 };
@@ -960,6 +960,33 @@ fn data_may_overtake_its_entry_and_a_hole_may_not() {
     assert!(matches!(jobs(&mut receiver)[..], [Job::Entries { first: 1, .. }, Job::Data { file: 1, .. }]));
     let hole = Frame::Hole(Placed { file: 2, offset: 0, len: 1 });
     assert_violation(receiver.handle_frame(CONTROL, hole));
+}
+
+#[test]
+fn content_ahead_of_its_entries_is_bounded_just_there() {
+    // protocol.md [DATA-3]
+    let mut receiver = Receiver::new(limits::CREDIT_MIN_BYTES);
+    granted(&mut receiver);
+    for offset in 0..limits::BACKLOG_MAX_FRAMES as u64 {
+        receiver.handle_frame(1, content_of(0, offset, 1)).unwrap();
+    }
+
+    assert_violation(receiver.handle_frame(1, content_of(0, limits::BACKLOG_MAX_FRAMES as u64, 1)));
+}
+
+#[test]
+fn what_cannot_be_announced_is_told_before_the_end_of_the_listing() {
+    // protocol.md [ENTRY-7]
+    let unlisted = Unlisted { name: b"nope".to_vec(), code: Code::NotFound, text: String::new() };
+    let mut sender = sending(&[Kind::Dir]);
+    let room = sender.room_for_entries();
+
+    sender.on_unlisted(unlisted.clone());
+    assert!(sender.room_for_entries() <= room, "it waits in the place of an entry");
+    sender.on_listed(Listed { entries: 1, ..Listed::default() });
+
+    let told = drain(&mut sender);
+    assert_eq!(told, [Frame::Message(Message::Unlisted(unlisted)), listed(1)]);
 }
 
 #[test]

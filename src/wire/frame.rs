@@ -639,7 +639,7 @@ mod tests {
             assert_eq!(FrameType::from_number(kind.number()), Some(kind));
         }
         assert_eq!(FrameType::from_number(0), None);
-        assert_eq!(FrameType::from_number(20), None);
+        assert_eq!(FrameType::from_number(21), None);
     }
 
     proptest! {

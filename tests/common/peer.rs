@@ -73,6 +73,7 @@ impl Wire {
             Err(_) => 0,
         };
         let now = self.now();
+        assert!(now < LIMIT, "the other end lives, and does not do what is waited for");
         self.is_open = read > 0 && self.link.handle_input(now, &buffer[..read]).is_ok();
         self.flush();
         self.is_open

@@ -6,7 +6,7 @@ use haul::wire::frame::{Frame, FrameType};
 use haul::wire::message::{Code, Intent, Message, Outcome, Ping};
 
 use crate::opening::is_serving;
-use crate::peer::{Guest, Impostor, Wire, content, entry, file, listing, push, send_all};
+use crate::peer::{Guest, Impostor, Wire, content, file, listing, push, send_all};
 use crate::world::{World, exit, noise};
 
 /// How bytes are wrong, what to say, and what the other end calls it.
@@ -102,7 +102,7 @@ fn a_client_ends_with_the_code_for_a_bad_peer_and_its_target_is_untouched() {
         let client = world.start("client", ["get", &impostor.ticket("a"), "-o", "out/"]);
         let (mut wire, _) = impostor.accept_open();
         wire.send(listing(&[file("a", 5)])[0].clone());
-        while !matches!(wire.next(), Some(Frame::Feedback { .. })) {}
+        while !matches!(wire.next(), Some(Frame::Message(Message::Wants(_)))) {}
         say(&mut wire);
         let close = wire.close_of_peer();
 
@@ -229,11 +229,10 @@ fn what_breaks_the_rules_of_content_ends_the_session() {
     let data = |file, offset, bytes: &[u8]| Frame::Data { file, offset, bytes: bytes.to_vec() };
     let end = |number, bytes: &[u8]| content(number, bytes).pop().unwrap();
     let big = noise(usize::try_from(limits::CREDIT_MIN_BYTES).unwrap());
-    // After the WANT for entry 0, a file of 5 bytes; entry 1 is a directory.
-    let wrong: [(&str, Vec<Frame>); 7] = [
+    // After the WANT for entry 0, a file of 5 bytes.
+    let wrong: [(&str, Vec<Frame>); 6] = [
         ("content twice [DATA-6]", vec![data(0, 0, b"abc"), data(0, 2, b"cd")]),
         ("content behind the end [DATA-6]", vec![data(0, 3, b"abc")]),
-        ("content of a directory [DATA-5]", vec![data(1, 0, b"abc")]),
         ("content of nothing [ENTRY-5]", vec![data(7, 0, b"abc")]),
         ("another size than announced [FILE-3]", vec![data(0, 0, b"abc"), end(0, b"abc")]),
         ("an end before the end [END-1]", vec![Frame::Message(Message::Finish(Default::default()))]),
@@ -244,8 +243,7 @@ fn what_breaks_the_rules_of_content_ends_the_session() {
     let server = world.serve("root", &[]);
     for (what, frames) in wrong {
         let (mut wire, _) = Guest::new().open(&server.ticket, push());
-        let entries = [file("a", 5), entry("d", haul::wire::message::Kind::Dir)];
-        let [announced, listed] = listing(&entries);
+        let [announced, listed] = listing(&[file("a", 5)]);
         wire.send(announced);
         if !what.contains("CREDIT") {
             wire.send(listed);

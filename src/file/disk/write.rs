@@ -109,12 +109,28 @@ pub fn set_len(file: impl AsFd, len: u64) -> Result<()> {
 }
 
 /// Reserves the blocks of a file of `len` bytes, so that a full disk shows before the first byte. A file system
-/// that cannot reserve is no error.
+/// that cannot reserve is no error. Neither is one in memory, where to reserve is to allocate: that takes as long as
+/// a third of the transfer, and nothing else could go on meanwhile.
 pub fn reserve(file: impl AsFd, len: u64) -> Result<()> {
+    if is_in_memory(file.as_fd()) {
+        return Ok(());
+    }
     match retry_on_intr(|| fs::fallocate(file.as_fd(), fs::FallocateFlags::empty(), 0, len)) {
         Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => Ok(()),
         result => result,
     }
+}
+
+#[cfg(target_os = "linux")]
+fn is_in_memory(file: BorrowedFd<'_>) -> bool {
+    /// statfs(2).
+    const TMPFS_MAGIC: u64 = 0x0102_1994;
+    fs::fstatfs(file).is_ok_and(|statfs| u64::try_from(statfs.f_type) == Ok(TMPFS_MAGIC))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn is_in_memory(_file: BorrowedFd<'_>) -> bool {
+    false
 }
 
 /// Sets the permission bits exactly; the umask has no say.
