@@ -47,6 +47,14 @@ impl Process {
         Self { child, told, stdout: Vec::new(), stderr: Vec::new() }
     }
 
+    /// Starts a command whose standard output goes where the command says.
+    pub fn start_apart(command: &mut Command) -> Self {
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+        let (tell, told) = channel();
+        collect(child.stderr.take().unwrap(), tell, Told::Stderr);
+        Self { child, told, stdout: Vec::new(), stderr: Vec::new() }
+    }
+
     /// Its number.
     pub fn id(&self) -> u32 {
         self.child.id()
