@@ -3,6 +3,7 @@
 mod common;
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Stdio;
 
@@ -155,6 +156,39 @@ fn a_wrong_target_is_said_before_anything_moves() {
     }
     assert_eq!(tree::names(&here.path("")), ["file"]);
     assert_eq!(fs::read(here.path("file")).unwrap(), b"mine");
+}
+
+/// protocol.md [ENTRY-7]
+#[test]
+fn what_cannot_be_listed_is_told_to_whoever_asked() {
+    let there = small_tree();
+    let serve = there.listen(["serve", "."]);
+    for command in ["ls", "get"] {
+        let here = Place::new();
+        for (source, code) in [("nothing", 9), ("no*match", 9), ("../out", 4), ("a//b", 4)] {
+            let ended = here.start([command, &serve.at(source)]).end().with(code);
+            assert!(ended.stderr.starts_with(&format!("haul: {source}: ")), "{ended}");
+        }
+    }
+    let here = Place::new();
+    let some = here.start(["get", &serve.at("nothing"), &serve.at("file"), "--json"]).end().with(6).json();
+    assert_eq!(
+        (&some["files"], &some["failed"], &some["failures"][0]["name"]),
+        (&json!(1), &json!(1), &json!("nothing"))
+    );
+    serve.process.kill();
+
+    fs::set_permissions(there.path("tree/sub"), fs::Permissions::from_mode(0o000)).unwrap();
+    let Some(mut serve) = there.command_of_nobody() else { return };
+    let mut serve = Server::start(serve.args(["serve", "."]));
+    let here = Place::new();
+    let got = here.start(["get", &serve.at("tree"), "--json"]).end().with(6).json();
+    let mine = serve.process.line_with("1 of");
+
+    assert_eq!(got["failures"][0]["name"], "tree/sub");
+    assert!(got["failures"][0]["reason"].as_str().unwrap().contains("ermission denied"), "{got}");
+    assert!(mine.contains("tree/sub"), "{mine}");
+    assert_eq!(files_in(&here.path("")), ["tree/a"]);
 }
 
 #[test]

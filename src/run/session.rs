@@ -570,3 +570,43 @@ impl State {
 const SPARE_MAX: usize = 8;
 /// Listed entries that may wait for whoever shows them; beyond, the connection is not read.
 const LISTING_BACKLOG: usize = 16_384;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::message::Unlisted;
+
+    /// protocol.md [ENTRY-7]
+    #[test]
+    fn what_is_unlisted_is_reported_before_the_end_of_the_listing_and_a_violation_behind_it() {
+        let results = Arc::<Results>::default();
+        let session = Session::new(Role::Receiver(Receiver::new(1 << 20)), None, "there", results.clone());
+        let unlisted = || {
+            let (name, text) = (b"../any name".to_vec(), "no".to_owned());
+            Frame::Message(Message::Unlisted(Unlisted { name, code: Code::NotFound, text }))
+        };
+
+        session.on_frame(CONTROL, unlisted());
+        session.on_frame(CONTROL, Frame::Message(Message::Listed(Listed::default())));
+        assert!(session.result().is_none());
+        session.on_frame(CONTROL, unlisted());
+
+        assert_eq!(session.result().unwrap().unwrap_err().cause, Cause::Peer);
+        assert_eq!(results.counts().failed, 1);
+        assert_eq!(results.counts().failures[0].name, "../any name");
+    }
+
+    #[test]
+    fn a_receiver_counts_what_the_sender_could_not_keep() {
+        let results = Arc::<Results>::default();
+        let session = Session::new(Role::Receiver(Receiver::new(1 << 20)), None, "there", results.clone());
+        let listed = Listed {
+            not_kept: crate::wire::message::NotKept { special: 2, ..Default::default() },
+            ..Listed::default()
+        };
+
+        session.on_frame(CONTROL, Frame::Message(Message::Listed(listed)));
+
+        assert_eq!(results.counts().not_kept.special, 2);
+    }
+}
