@@ -23,8 +23,8 @@ fn clients_come_one_after_another_and_twenty_at_once() {
         client.write(name(number), noise(number as u64 + 100, 2 << 20));
     }
 
-    for number in 0..5 {
-        clients[number].start(["send", &name(number), &serve.at("early")]).end().with(0);
+    for (number, client) in clients.iter().enumerate().take(5) {
+        client.start(["send", &name(number), &serve.at("early")]).end().with(0);
     }
     let running: Vec<_> = clients
         .iter()
