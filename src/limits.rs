@@ -95,6 +95,10 @@ pub const PUBLISH_BATCH_FILES: usize = 512;
 pub const PUBLISH_BATCH_BYTES: u64 = 256 << 20;
 /// Files of a batch up to which each is synced alone; above it, the file system is synced once.
 pub const SYNC_EACH_MAX: usize = 8;
+/// Peak resident memory of a process with one session, sender or receiver, bytes, whatever is moved: queues and
+/// credit above, listings and names below, and the program itself. A server grants `CREDIT_TOTAL_BYTES` and
+/// `CREDIT_MIN_BYTES` for each session on top.
+pub const RSS_MAX_BYTES: u64 = 200 << 20;
 /// Failures kept by name in a result; further ones are only counted.
 pub const FAILURES_KEPT: usize = 1000;
 /// Sessions that a server runs at once by default.
