@@ -294,6 +294,7 @@ async fn serve_until_done(
                     out.detail(&format!("{peer} connected"));
                     running = Some(started);
                 }
+                Event::Refused { from, why } if why.starts_with(&from.to_string()) => out.detail(&why),
                 Event::Refused { from, why } => out.detail(&format!("{from}: {why}")),
                 Event::Ended(report) => {
                     running = None;

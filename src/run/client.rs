@@ -23,7 +23,7 @@ use crate::{
     transfer::{CONTROL, Receiver, Sender},
     wire::{
         hello::{FEATURE_BLAKE3, Hello},
-        message::{DigestKind, Intent, Open, Overwrite},
+        message::{DigestKind, Intent, Open, Overwrite, open_fits},
     },
 };
 
@@ -189,6 +189,12 @@ async fn drive(
     };
     let Options { digest, overwrite, checksum, dry_run, .. } = *options;
     let open = Open { intent, digest, overwrite, checksum, dry_run };
+    if !open_fits(&open) {
+        let text = "too many or too long sources and patterns for one command; split it";
+        let error = RunError::new(Cause::Usage, text);
+        session.fail(error.clone());
+        return Err(error);
+    }
 
     let opening = async {
         let wire = connect::connect(peer).await?;

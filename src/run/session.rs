@@ -57,6 +57,8 @@ pub enum Role {
 pub struct Listing {
     /// Entries so far, to be taken by who shows them.
     pub entries: Vec<crate::wire::message::Entry>,
+    /// Entries announced so far.
+    pub announced: u64,
     /// The end, once it came.
     pub listed: Option<Listed>,
 }
@@ -460,6 +462,10 @@ impl State {
             frame => frame,
         };
         if let Frame::Message(Message::Close(close)) = frame {
+            // protocol.md [CLOSE-1]
+            if carrier != CONTROL {
+                return Err(Violation::new("it sent Close on a further connection"));
+            }
             return Ok(Some(self.on_close(close)));
         }
         match &mut self.role {
@@ -487,6 +493,11 @@ impl State {
             // protocol.md [LIST-1]
             Role::Lister(listing) => match frame {
                 Frame::Message(Message::Entries(batch)) => {
+                    // protocol.md [ENTRY-1]
+                    if batch.first != listing.announced {
+                        return Err(Violation::new("it announced entries out of order"));
+                    }
+                    listing.announced += batch.entries.len() as u64;
                     listing.entries.extend(batch.entries);
                     Ok(None)
                 }

@@ -61,7 +61,7 @@ impl Link {
         Self {
             channel,
             has_checksums,
-            frames: FrameReader::new(has_checksums, limits::CHUNK_MAX_BYTES),
+            frames: FrameReader::before_auth(has_checksums, limits::CHUNK_MAX_BYTES),
             hello_bytes: Some(Vec::new()),
             peer_hello: None,
             is_authenticated: false,

@@ -136,8 +136,13 @@ struct Open<S> {
 enum State {
     Announced,
     Digesting,
+    /// Its digest was told; only its content may still be wanted.
+    Digested,
     Sending,
+    /// All of it was handed over.
     Ended,
+    /// It was given up.
+    Failed,
 }
 
 #[derive(Debug)]
@@ -299,13 +304,13 @@ impl<S: Clone> Sender<S> {
             }
             Piece::Digest(end) => {
                 if let Some(open) = self.open.get_mut(&end.file) {
-                    open.state = State::Announced;
+                    open.state = State::Digested;
                     self.control.push_back(Frame::FileDigest(end));
                 }
             }
             Piece::Failed { file, code, text } => {
                 if let Some(open) = self.open.get_mut(&file) {
-                    open.state = State::Ended;
+                    open.state = State::Failed;
                     let text = crate::wire::message::short_text(text);
                     self.control.push_back(Frame::Message(Message::FileFailed(FileFailed {
                         file,
@@ -488,7 +493,11 @@ impl<S: Clone> Sender<S> {
             return Err(Violation::new("it wants an entry that has an outcome or was never announced"));
         };
         let has_content = matches!(open.entry.kind, Kind::File { .. } | Kind::Stream);
-        if open.state != State::Announced || !has_content {
+        let may_want = match want {
+            Want::Content => matches!(open.state, State::Announced | State::Digested),
+            Want::Digest => open.state == State::Announced,
+        };
+        if !may_want || !has_content {
             return Err(Violation::new("it wants an entry twice, or one without content"));
         }
         let source = open.source.clone();

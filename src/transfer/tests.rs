@@ -630,8 +630,21 @@ fn after_a_digest_a_receiver_may_want_the_content() {
 
     sender.on_piece(Piece::Digest(end(0, 5)));
 
+    assert_violation(sender.handle_frame(want(0, Want::Digest)));
     sender.handle_frame(want(0, Want::Content)).unwrap();
     assert_violation(sender.handle_frame(want(0, Want::Digest)));
+}
+
+#[test]
+fn a_file_that_was_given_up_is_not_done() {
+    // protocol.md [OUTCOME-2]
+    let mut sender = sending(&[file(5)]);
+    sender.handle_frame(want(0, Want::Content)).unwrap();
+    sender.on_piece(Piece::Failed { file: 0, code: Code::File, text: String::new() });
+
+    let done = Outcomes { outcomes: vec![(0, Outcome::Done)] };
+
+    assert_violation(sender.handle_frame(Frame::Message(Message::Outcomes(done))));
 }
 
 #[test]

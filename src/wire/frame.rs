@@ -298,6 +298,8 @@ pub struct FrameReader {
     frames: VecDeque<Frame>,
     /// Emptied buffers for the content of DATA frames.
     spare: Vec<Vec<u8>>,
+    /// No frame has come yet, and the first one is short: it opens the connection.
+    is_first: bool,
 }
 
 #[derive(Debug)]
@@ -322,7 +324,14 @@ impl FrameReader {
             body: None,
             frames: VecDeque::new(),
             spare: Vec::new(),
+            is_first: false,
         }
+    }
+
+    /// As [`Self::new`], for a peer that has not authenticated: its first frame is at most
+    /// `limits::PRE_AUTH_MAX_BYTES` (protocol.md [FRAME-2]).
+    pub fn before_auth(checksums: bool, chunk_max: usize) -> Self {
+        Self { is_first: true, ..Self::new(checksums, chunk_max) }
     }
 
     /// The next whole frame.
@@ -397,6 +406,7 @@ impl FrameReader {
         let is_data = kind == Some(FrameType::Data);
         let limit =
             if is_data { limits::DATA_HEADER_BYTES + self.chunk_max } else { limits::CONTROL_MAX_BYTES };
+        let limit = if self.is_first { limit.min(limits::PRE_AUTH_MAX_BYTES) } else { limit };
         let payload = usize::try_from(length).unwrap_or(usize::MAX);
         if payload > limit {
             return Err(FrameError::TooLong { length, limit });
@@ -450,6 +460,7 @@ impl FrameReader {
             Some(kind) => self.frames.push_back(Frame::decode(kind, &body.payload)?),
         }
         self.head.clear();
+        self.is_first = false;
         Ok(())
     }
 }
@@ -556,6 +567,18 @@ mod tests {
             let result = reader.handle_input(&header(FrameType::Entries, len));
             assert_eq!(result.is_ok(), fits, "{len}");
         }
+    }
+
+    #[test]
+    fn a_stranger_reserves_no_more_than_its_first_frame_needs() {
+        // protocol.md [FRAME-2]
+        let most = limits::PRE_AUTH_MAX_BYTES;
+        let mut reader = FrameReader::before_auth(false, limits::CHUNK_MAX_BYTES);
+        assert!(reader.handle_input(&data_header(0, 0, most)).is_err());
+
+        let mut reader = FrameReader::before_auth(false, limits::CHUNK_MAX_BYTES);
+        reader.handle_input(&sample()[6].encode()).unwrap();
+        assert!(reader.handle_input(&data_header(0, 0, most)).is_ok());
     }
 
     #[test]

@@ -505,6 +505,22 @@ impl Message {
     }
 }
 
+/// Whether an OPEN fits a frame: what a person asks for may be longer than that.
+pub fn open_fits(open: &Open) -> bool {
+    let mut bytes = 0;
+    let mut add = |part: &[u8]| bytes += 8 + part.len();
+    match &open.intent {
+        Intent::Push { target } => add(target),
+        Intent::Pull { sources, include, exclude, .. } => {
+            sources.iter().for_each(|source| add(source));
+            include.iter().chain(exclude).for_each(|pattern| add(pattern.as_bytes()));
+        }
+        Intent::List { sources, .. } => sources.iter().for_each(|source| add(source)),
+    }
+    const FIXED_BYTES: usize = 64;
+    bytes + FIXED_BYTES <= limits::CONTROL_MAX_BYTES && Message::Open(open.clone()).is_within_limits()
+}
+
 /// Cuts a text to what a message may carry, at a character boundary.
 pub fn short_text(mut text: String) -> String {
     text.truncate(text.floor_char_boundary(limits::TEXT_MAX_BYTES));

@@ -1,5 +1,7 @@
 //! A peer that speaks the real protocol through the library, blocking, and can be made to speak it wrongly.
 
+#![allow(dead_code, reason = "several test programs share this, and none uses all of it")]
+
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};

@@ -1,5 +1,7 @@
 //! A running haul: started, awaited within a bound, ended at the latest with the test.
 
+#![allow(dead_code, reason = "several test programs share this, and none uses all of it")]
+
 use std::io::{BufRead as _, BufReader, Read};
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};

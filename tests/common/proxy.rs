@@ -1,5 +1,7 @@
 //! Stands between two ends of TCP connections and treats what passes badly: late, slowly, or not at all.
 
+#![allow(dead_code, reason = "several test programs share this, and none uses all of it")]
+
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};

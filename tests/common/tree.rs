@@ -2,6 +2,8 @@
 //!
 //! Everything is reached from one open directory to the next, so that no path is too long.
 
+#![allow(dead_code, reason = "several test programs share this, and none uses all of it")]
+
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::fs::{self, File};

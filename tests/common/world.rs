@@ -1,5 +1,7 @@
 //! Real processes on the loopback: a place for them, their output while they run, and waits that always end.
 
+#![allow(dead_code, reason = "several test programs share this, and none uses all of it")]
+
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::Read;

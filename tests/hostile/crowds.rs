@@ -4,6 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::Duration;
 
+use haul::integrity::crc32c::crc32c;
 use haul::run::clock;
 use haul::wire::hello::Hello;
 
@@ -46,8 +47,10 @@ fn a_client_that_says_much_before_its_proof_is_cut_at_once() {
     let mut wire = Guest::plain().dial(server.address());
 
     wire.send_raw(&Hello::ours([3; 32], None).encode());
-    // An optional frame of no known type, larger than what may come before the proof.
-    wire.send_raw(&[&[0, 0, 1, 0, 99, 0, 1, 0][..], &[0; 64 << 10]].concat());
+    // Optional frames of no known type, together larger than what may come before the proof; each with a checksum.
+    let frame = [&[0, 32, 0, 0, 99, 0, 1, 0][..], &[0; 8 << 10]].concat();
+    let frame = [&frame[..], &crc32c(&frame).to_le_bytes()].concat();
+    wire.send_raw(&frame.repeat(8));
     let (_, took) = timed(|| wire.close_of_peer());
 
     assert!(took < Duration::from_secs(5), "{took:?}");

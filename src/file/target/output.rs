@@ -3,6 +3,7 @@
 //! Bytes are passed on as they come, so whoever reads them has them before the proof; the outcome tells whether they
 //! were the right ones.
 
+use std::collections::BTreeMap;
 use std::io::{ErrorKind, Write};
 
 use super::ProtocolViolation;
@@ -12,6 +13,7 @@ use super::ledger::{Ledger, failed};
 use crate::file::failure::{Failure, plain};
 use crate::file::path::{PathError, RelPath};
 use crate::file::publish::Verdict;
+use crate::limits;
 use crate::transfer::cursor::DigestCursor;
 use crate::transfer::placement::PlaceError;
 use crate::wire::message::{Code, DigestKind, Entry, Kind, Outcome, Want};
@@ -39,6 +41,8 @@ struct Passing {
     expected: Option<[u8; 32]>,
     /// Has taken everything that was passed on.
     cursor: DigestCursor,
+    /// Holes behind the cursor's place, by offset; at most `limits::BACKLOG_MAX_FRAMES`.
+    early_holes: BTreeMap<u64, u64>,
 }
 
 impl Output {
@@ -87,6 +91,7 @@ impl Output {
     ) -> Result<(), ProtocolViolation> {
         if self.expects(file, offset, bytes.len() as u64)? {
             self.pass(ledger, bytes);
+            self.pass_early_holes(ledger);
         }
         Ok(())
     }
@@ -98,13 +103,43 @@ impl Output {
         offset: u64,
         len: u64,
     ) -> Result<(), ProtocolViolation> {
-        let mut left = if self.expects(file, offset, len)? { len } else { 0 };
+        // A hole costs no credit, so that it may come before the content in front of it.
+        let is_early =
+            |passing: &&mut Passing| passing.number == file && offset > passing.cursor.hashed_bytes();
+        if let Some(passing) = self.passing.as_mut().filter(is_early) {
+            let is_within =
+                offset.checked_add(len).is_some_and(|end| passing.size.is_none_or(|size| end <= size));
+            if !is_within || passing.early_holes.len() >= limits::BACKLOG_MAX_FRAMES {
+                let size = passing.size.unwrap_or(u64::MAX);
+                return Err(ProtocolViolation::Placement {
+                    file,
+                    why: PlaceError::BeyondSize { offset, len, size },
+                });
+            }
+            passing.early_holes.insert(offset, len);
+            return Ok(());
+        }
+        if self.expects(file, offset, len)? {
+            self.pass_zeros(ledger, len);
+            self.pass_early_holes(ledger);
+        }
+        Ok(())
+    }
+
+    fn pass_zeros(&mut self, ledger: &mut Ledger, mut left: u64) {
         while left > 0 && self.passing.is_some() {
             let step = usize::try_from(left).map_or(ZEROS.len(), |left| left.min(ZEROS.len()));
             self.pass(ledger, &ZEROS[..step]);
             left -= step as u64;
         }
-        Ok(())
+    }
+
+    fn pass_early_holes(&mut self, ledger: &mut Ledger) {
+        while let Some(passing) = &mut self.passing
+            && let Some(len) = passing.early_holes.remove(&passing.cursor.hashed_bytes())
+        {
+            self.pass_zeros(ledger, len);
+        }
     }
 
     pub(super) fn on_end(
@@ -163,7 +198,8 @@ impl Output {
         }
         self.taken = true;
         let cursor = DigestCursor::new(self.digest);
-        Ok(Passing { number, name: entry.name.clone(), size, expected, cursor })
+        let early_holes = BTreeMap::new();
+        Ok(Passing { number, name: entry.name.clone(), size, expected, cursor, early_holes })
     }
 
     /// Whether these bytes are to be passed on; an error where they are not the next ones.
@@ -246,6 +282,22 @@ mod tests {
 
         assert_eq!(outcomes(&mut target), [(0, Outcome::Done)]);
         assert_eq!(target.summary().digest, Some(digest(b"ab\0\0\0\0cd")));
+    }
+
+    #[test]
+    fn holes_that_overtake_content_wait_for_it() {
+        let (mut target, written) = output();
+        target.handle(Job::Entries { first: 0, entries: vec![file_entry("f", 8)] }).unwrap();
+
+        target.handle(Job::Hole { file: 0, offset: 4, len: 2 }).unwrap();
+        target.handle(Job::Hole { file: 0, offset: 2, len: 2 }).unwrap();
+        assert_eq!(*written.lock().unwrap(), b"");
+        target.handle(Job::Data { file: 0, offset: 0, bytes: b"ab".to_vec() }).unwrap();
+        target.handle(Job::Data { file: 0, offset: 6, bytes: b"cd".to_vec() }).unwrap();
+        target.handle(Job::End { file: 0, size: 8, digest: digest(b"ab\0\0\0\0cd") }).unwrap();
+
+        assert_eq!(*written.lock().unwrap(), b"ab\0\0\0\0cd");
+        assert_eq!(outcomes(&mut target), [(0, Outcome::Done)]);
     }
 
     #[test]
