@@ -73,7 +73,7 @@ fn a_slow_target_is_named() {
     let get = Process::start_apart(&mut command);
     // It holds the writing end too.
     drop(command);
-    let mut content = Vec::new();
+    let mut content: Vec<u8> = Vec::new();
     let mut piece = vec![0; 200_000];
     loop {
         pause(5);
