@@ -154,12 +154,16 @@ fn progress_fits_the_window() {
         let shown = on_terminal(&here, columns, "send tree --rate 40mbit", &recv.ticket);
 
         let Some(shown) = shown else { return };
-        let drawn: Vec<_> = drawn(&shown).into_iter().filter(|line| !line.starts_with("haul: ")).collect();
-        for line in &drawn {
-            assert!(line.chars().map(columns_of).sum::<usize>() < columns, "{columns}: {line:?}");
+        let mut rows = Vec::new();
+        for drawn in drawn(&shown) {
+            let two = rows_of(&drawn, columns);
+            assert_eq!(two.len(), 2, "{columns}: {drawn:?}");
+            // The last column stays free.
+            assert!(two.iter().all(|row| row.ends_with(' ')), "{columns}: {drawn:?}");
+            rows.extend(two);
         }
-        assert!(drawn.iter().any(|line| line.contains('%')), "{columns}: {drawn:?}");
-        assert!(columns < 40 || drawn.iter().any(|line| line.starts_with("sending")), "{columns}: {drawn:?}");
+        assert!(rows.iter().any(|row| row.contains('%')), "{columns}: {rows:?}");
+        assert!(columns < 40 || rows.iter().any(|row| row.starts_with("sending")), "{columns}: {rows:?}");
         assert!(shown.contains("haul: sent 2 files"), "{shown:?}");
         recv.end().with(0);
     }
@@ -194,21 +198,30 @@ fn on_terminal(place: &Place, columns: usize, arguments: &str, ticket: &str) -> 
     Some(String::from_utf8(ended.stdout).unwrap())
 }
 
-/// What a terminal shows between two moves of its cursor.
+/// What is drawn between two moves of the cursor: the second line begins where the first has filled its row.
 fn drawn(shown: &str) -> Vec<String> {
     let mut parts = shown.split('\u{1b}');
-    let mut text = parts.next().unwrap_or_default().to_owned();
-    for part in parts {
-        // A control sequence ends with its first letter.
-        let end = part.find(|c: char| c.is_ascii_alphabetic()).unwrap();
-        text.push('\n');
-        text += &part[end + 1..];
-    }
-    text.split(['\r', '\n']).map(str::to_owned).collect()
+    let first = parts.next().unwrap_or_default();
+    // A control sequence ends with its first letter.
+    let others = parts.map(|part| &part[part.find(|c: char| c.is_ascii_alphabetic()).unwrap() + 1..]);
+    let all = [first].into_iter().chain(others).map(|drawn| drawn.trim_start_matches('\r').to_owned());
+    all.filter(|drawn| !drawn.is_empty() && !drawn.starts_with("haul: ")).collect()
 }
 
-fn columns_of(c: char) -> usize {
-    if c == '\u{1f600}' { 2 } else { 1 }
+/// The rows of a window that a text fills.
+fn rows_of(text: &str, columns: usize) -> Vec<String> {
+    let mut rows = vec![String::new()];
+    let mut used = 0;
+    for c in text.chars() {
+        let width = if c == '\u{1f600}' { 2 } else { 1 };
+        if used + width > columns {
+            rows.push(String::new());
+            used = 0;
+        }
+        used += width;
+        rows.last_mut().unwrap().push(c);
+    }
+    rows
 }
 
 /// An address at which nobody listens.
