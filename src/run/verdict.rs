@@ -64,7 +64,10 @@ pub fn verdict(sender: &Stats, receiver: &Stats, rate_bps: Option<u64>) -> Verdi
         (Limit::SenderCpu, percent(sender.busiest_us)),
         (Limit::ReceiverCpu, percent(receiver.busiest_us)),
     ];
-    let network = (Limit::Network, percent(sender.network_wait_us.max(sender.credit_wait_us)));
+    // What the sender had written and the receiver had not seen was on its way, in the buffers of the sockets too.
+    let on_its_way_us = receiver.elapsed_us.saturating_sub(sender.elapsed_us);
+    let pressure_us = sender.network_wait_us.max(sender.credit_wait_us);
+    let network = (Limit::Network, percent(pressure_us.saturating_add(on_its_way_us)));
     let worst_end = ends.into_iter().reduce(|a, b| if b.1 > a.1 { b } else { a }).expect("four of them");
     // The sender's queue was full, and nothing behind it explains why: it kept to a rate that this side was not told.
     let held_back = percent(sender.peer_wait_us);
@@ -137,6 +140,15 @@ mod tests {
 
         assert_eq!(verdict(&sender, &stats(), Some(8_000_000)).limit, Limit::Rate);
         assert_eq!(verdict(&sender, &stats(), Some(80_000_000)).limit, Limit::Network);
+    }
+
+    #[test]
+    fn what_waits_in_the_buffers_of_the_network_is_the_networks() {
+        let soon_done = Stats { elapsed_us: 3 * SECOND, peer_wait_us: 2 * SECOND, ..stats() };
+        let slow_target = Stats { target_wait_us: 7 * SECOND, ..stats() };
+
+        assert_eq!(verdict(&soon_done, &stats(), None), Verdict { limit: Limit::Network, share_percent: 70 });
+        assert_eq!(verdict(&soon_done, &slow_target, None).limit, Limit::Target);
     }
 
     #[test]
