@@ -118,6 +118,7 @@ for i in range(20_000):
         file.write(os.urandom(4096))
 PYTHON
     start_rsyncd "$work/to"
+    local keeps_targets=yes
     in_turn small_files_run haul haul-no-sync rsync rsync-then-sync
     summary --bytes $((20000 * 4096)) --files 20000 \
         --ratio 'haul / rsync: goal 1' --ratio 'haul-no-sync / rsync: goal 1' --ratio 'haul / rsync-then-sync: goal 1'
