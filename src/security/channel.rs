@@ -97,7 +97,8 @@ impl Channel {
     }
 
     /// Takes bytes from the socket, split anywhere, and hands what they say to `sink`, in order, in slices of any
-    /// length above 0. On an error, what came before it has been handed over.
+    /// length above 0. On an error, what came before it has been handed over. Input may make TLS answer: look at
+    /// [`Self::wants_write`] afterwards.
     pub fn handle_input(&mut self, bytes: &[u8], sink: &mut impl FnMut(&[u8])) -> Result<(), ChannelError> {
         match &mut self.tls {
             None if bytes.is_empty() => Ok(()),
