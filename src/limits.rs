@@ -115,7 +115,9 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Between attempts on the addresses of one ticket (RFC 8305, section 5).
 pub const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 /// Without anything to send, a PING goes out after this time.
-pub const HEARTBEAT: Duration = Duration::from_secs(5);
+pub const HEARTBEAT: Duration = Duration::from_secs(1);
+/// Smallest `--timeout`: holds several heartbeats, so that a slow or busy peer is not taken for a dead one.
+pub const IDLE_TIMEOUT_MIN: Duration = Duration::from_secs(3);
 /// Default of `--timeout`: nothing received for so long means that the peer is gone. Holds several heartbeats.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a receiver waits for the sender's acknowledgement of the last word.
@@ -137,5 +139,6 @@ const _: () =
 const _: () = assert!(STREAMS_AUTO_MAX <= STREAMS_MAX);
 const _: () = assert!(RECORDS_PER_FRAME * 24 + 16 <= CONTROL_MAX_BYTES);
 const _: () = assert!(SUMS_LINE_MAX_BYTES >= 2 * PATH_MAX_BYTES + 128, "what we write, we read");
-const _: () = assert!(HEARTBEAT.as_secs() * 3 <= IDLE_TIMEOUT.as_secs());
+const _: () = assert!(HEARTBEAT.as_secs() * 3 <= IDLE_TIMEOUT_MIN.as_secs());
+const _: () = assert!(IDLE_TIMEOUT_MIN.as_secs() <= IDLE_TIMEOUT.as_secs());
 const _: () = assert!(PUBLISH_BATCH_FILES <= OPEN_ENTRIES_MAX / 2, "listing goes on while a batch is synced");

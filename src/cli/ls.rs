@@ -39,7 +39,7 @@ pub struct Args {
     #[arg(long)]
     pub plain: bool,
     /// Give up on a peer that is silent for so long
-    #[arg(long, value_name = "TIME", default_value = peer::TIMEOUT_DEFAULT, value_parser = units::parse_duration, env = "HAUL_TIMEOUT", hide_env = true)]
+    #[arg(long, value_name = "TIME", default_value = peer::TIMEOUT_DEFAULT, value_parser = peer::parse_timeout, env = "HAUL_TIMEOUT", hide_env = true)]
     pub timeout: std::time::Duration,
 }
 

@@ -10,6 +10,7 @@ use std::{
 use super::{
     exit::{Exit, Failure},
     output::Output,
+    units,
 };
 use crate::{
     limits,
@@ -163,6 +164,16 @@ pub fn remember(place: &Place, home: &Home, key: Option<KeyHash>, out: &Output) 
             out.detail(&error.to_string());
         }
     }
+}
+
+/// Reads `--timeout`.
+pub fn parse_timeout(text: &str) -> Result<Duration, String> {
+    let timeout = units::parse_duration(text).map_err(|error| error.to_string())?;
+    if timeout < limits::IDLE_TIMEOUT_MIN {
+        let least = limits::IDLE_TIMEOUT_MIN.as_secs();
+        return Err(format!("at least {least}s: a peer that has nothing to say is heard from once a second"));
+    }
+    Ok(timeout)
 }
 
 /// Default of `--timeout`, as text for the help.

@@ -16,7 +16,7 @@ use super::{
     peer,
     progress::{Phase, Progress},
     transfer::{self, OverwriteOption, WriteOptions},
-    units::{self, Bitrate},
+    units::Bitrate,
 };
 use crate::{
     limits,
@@ -53,7 +53,7 @@ pub struct Listening {
     #[arg(long)]
     pub plain: bool,
     /// Give up on a client that is silent for so long
-    #[arg(long, value_name = "TIME", default_value = peer::TIMEOUT_DEFAULT, value_parser = units::parse_duration, env = "HAUL_TIMEOUT", hide_env = true)]
+    #[arg(long, value_name = "TIME", default_value = peer::TIMEOUT_DEFAULT, value_parser = peer::parse_timeout, env = "HAUL_TIMEOUT", hide_env = true)]
     pub timeout: Duration,
 }
 
