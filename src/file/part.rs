@@ -193,12 +193,11 @@ impl Part {
     /// The name `name` becomes this file's. After an error the part is removed and the name is as it was.
     pub fn publish(mut self, name: &[u8], replace: Replace) -> std::result::Result<(), PublishError> {
         match replace {
-            Replace::Nothing => self.rename_new(name)?,
-            Replace::Appeared => match self.rename_new(name) {
+            Replace::Nothing | Replace::Appeared => match self.rename_new(name) {
                 Err(Errno::EXIST) if letter_case::twin_of(&self.dir, name)?.is_some() => {
                     return Err(PublishError::OtherCase);
                 }
-                Err(Errno::EXIST) => self.rename_over(name)?,
+                Err(Errno::EXIST) if replace == Replace::Appeared => self.rename_over(name)?,
                 result => result?,
             },
             Replace::Examined(examined) => match write::stat(&self.dir, name)? {
