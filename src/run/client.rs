@@ -222,7 +222,7 @@ async fn drive(
     let most = if is_in_order || is_listing { 1 } else { opened.max_streams };
     streams.spawn(add_streams(peer.clone(), opened.clone(), session.clone(), options.streams, most));
     pump::run(wire, CONTROL, session).await;
-    let end = session.ended().await;
+    let end = session.cleared().await;
     streams.shutdown().await;
     Ok((end.map_err(|error| without_last_word(error, session)), opened))
 }

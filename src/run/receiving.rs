@@ -37,7 +37,11 @@ pub fn start(session: &Arc<Session>, results: &Arc<Results>, target: Target) -> 
         incoming,
         is_dirty: false,
     };
-    spawn(session, "writer", move || writer.run())
+    let writing = session.writing();
+    spawn(session, "writer", move || {
+        let _writing = writing;
+        writer.run();
+    })
 }
 
 struct Writer {

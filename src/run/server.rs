@@ -484,7 +484,7 @@ impl Server {
             session.fail(error);
         }
         pump::run(wire, CONTROL, &session).await;
-        let end = session.ended().await;
+        let end = session.cleared().await;
         lock(&self.sessions).remove(&opened.session);
         self.share_credit();
         if is_listing {

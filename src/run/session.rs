@@ -8,7 +8,10 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+        atomic::{
+            AtomicBool, AtomicUsize,
+            Ordering::{Acquire, Relaxed, Release},
+        },
     },
     time::Duration,
 };
@@ -98,6 +101,9 @@ pub struct Session {
     carriers: Mutex<BTreeMap<Carrier, Arc<Notify>>>,
     ended: Notify,
     is_over: AtomicBool,
+    /// Threads that write below the target, and remove what they began when the session ends early.
+    writers: AtomicUsize,
+    cleared: Notify,
     pacer: Option<Mutex<Pacer>>,
     chunk_bytes: AtomicUsize,
     /// Whether everything that was published was synced first.
@@ -127,6 +133,8 @@ impl Session {
             carriers: Mutex::default(),
             ended: Notify::new(),
             is_over: AtomicBool::new(false),
+            writers: AtomicUsize::new(0),
+            cleared: Notify::new(),
             pacer: rate_bps.map(|rate| Mutex::new(Pacer::new(rate / 8))),
             chunk_bytes: AtomicUsize::new(limits::CHUNK_MIN_BYTES),
             synced: AtomicBool::new(true),
@@ -364,6 +372,12 @@ impl Session {
         state.spare.truncate(SPARE_MAX);
     }
 
+    /// To be held by a thread for as long as anything of it stands below the target that is not to stay.
+    pub fn writing(self: &Arc<Self>) -> Writing {
+        self.writers.fetch_add(1, Relaxed);
+        Writing(self.clone())
+    }
+
     // --- Ends ---
 
     /// Ends the session with an error of ours, which the peer is told.
@@ -392,6 +406,18 @@ impl Session {
                 return end;
             }
             ended.await;
+        }
+    }
+
+    /// Waits for the end, and until nothing unfinished stands below the target any more.
+    pub async fn cleared(&self) -> Result<SessionEnd, RunError> {
+        let end = self.ended().await;
+        loop {
+            let cleared = self.cleared.notified();
+            if self.writers.load(Acquire) == 0 {
+                return end;
+            }
+            cleared.await;
         }
     }
 
@@ -445,6 +471,17 @@ impl Session {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A thread that writes below the target; see [`Session::writing`].
+#[derive(Debug)]
+pub struct Writing(Arc<Session>);
+
+impl Drop for Writing {
+    fn drop(&mut self) {
+        self.0.writers.fetch_sub(1, Release);
+        self.0.cleared.notify_waiters();
     }
 }
 
