@@ -10,6 +10,7 @@ use haul::wire::message::{Code, Entry, Intent, Kind, Outcome};
 use crate::crowds::skip;
 use crate::opening::is_serving;
 use crate::peer::{Guest, Impostor, Wire, content, entry, file, listing, push, send_all, symlink};
+use crate::places::succeeds;
 use crate::world::{World, exit, is_root};
 
 /// Names that no honest sender has. protocol.md [NAME-1]
@@ -263,21 +264,24 @@ fn names_and_texts_of_a_peer_cannot_move_the_cursor() {
 #[test]
 fn names_that_collide_where_case_does_not_count_do_not_overwrite_each_other() {
     let world = World::new();
-    let Some(_disk) = Vfat::mount(&world, "disk") else { return };
+    let Some(_disk) = FoldingDisk::mount(&world, "disk") else { return };
     world.write("src/Readme", "one");
     world.write("src/README", "two");
     world.write("src/other", "three");
-    let server = world.recv("disk", &["--overwrite", "always"]);
+    for overwrite in ["different", "always"] {
+        let target = format!("disk/{overwrite}");
+        let server = world.recv(&target, &["--overwrite", overwrite]);
 
-    let send = world.run("client", ["send", "src/", &server.ticket]);
-    let recv = server.wait();
+        let send = world.run("client", ["send", "--overwrite", overwrite, "src/", &server.ticket]);
+        let recv = server.wait();
 
-    for ended in [&send, &recv] {
-        ended.fails(exit::SOME_FAILED, &["1 of 3 failed", "differs only in case"]);
+        for ended in [&send, &recv] {
+            ended.fails(exit::SOME_FAILED, &["1 of 3 failed", "differs only in case"]);
+        }
+        assert_eq!(world.names(&target).len(), 2, "{:?}", world.names(&target));
+        // In the order of the bytes, README came first. One file's bytes never stand under the other's name.
+        assert_eq!(world.read(&format!("{target}/README")), b"two");
     }
-    assert_eq!(world.names("disk").len(), 2, "{:?}", world.names("disk"));
-    let kept = world.names("disk").into_iter().find(|name| name.eq_ignore_ascii_case("readme")).unwrap();
-    assert_eq!(world.read(&format!("disk/{kept}")), world.read(&format!("src/{kept}")));
 }
 
 /// Announces entries as the server of a pull, with five bytes for each file, until the client closes.
@@ -302,29 +306,29 @@ fn empty_name(ticket: &str) -> haul::wire::message::Close {
 }
 
 /// A disk that does not tell `a` from `A`, unmounted when it is dropped.
-struct Vfat(std::path::PathBuf);
+struct FoldingDisk(std::path::PathBuf);
 
-impl Vfat {
+impl FoldingDisk {
+    /// vfat where the kernel has it, else NTFS where there is a program for it.
     fn mount(world: &World, name: &str) -> Option<Self> {
-        let image = world.write("image", vec![0; 4 << 20]);
+        let image = world.write("image", vec![0; 8 << 20]);
         let point = world.dir(name);
-        if !is_root() {
-            skip("a vfat disk can be mounted by root only");
-            return None;
-        }
-        let made = crate::places::succeeds(Command::new("mkfs.vfat").arg(&image));
-        let mounted = made
-            && crate::places::succeeds(Command::new("mount").args(["-o", "loop"]).arg(&image).arg(&point));
-        if !mounted {
-            skip("no vfat disk can be mounted here");
+        let runs = |words: &[&str]| succeeds(Command::new(words[0]).args(&words[1..]));
+        let (from, to) = (image.to_str().unwrap(), point.to_str().unwrap());
+        let is_mounted = is_root()
+            && (runs(&["mkfs.vfat", from]) && runs(&["mount", "-o", "loop", from, to])
+                || runs(&["mkntfs", "-F", "-q", from])
+                    && runs(&["lowntfs-3g", "-o", "ignore_case", from, to]));
+        if !is_mounted {
+            skip("no disk that ignores case can be mounted here: that takes root and vfat, or ntfs-3g");
             return None;
         }
         Some(Self(point))
     }
 }
 
-impl Drop for Vfat {
+impl Drop for FoldingDisk {
     fn drop(&mut self) {
-        crate::places::succeeds(Command::new("umount").arg("-l").arg(&self.0));
+        succeeds(Command::new("umount").arg("-l").arg(&self.0));
     }
 }

@@ -158,6 +158,24 @@ fn a_claimed_ticket_admits_nobody_else_while_its_owner_is_gone() {
 }
 
 #[test]
+fn the_owner_of_a_one_time_ticket_is_in_only_once() {
+    // protocol.md [AUTH-8]
+    let world = World::new();
+    let server = world.recv("in", &[]);
+    let owner = Guest::new();
+    let (mut first, _) = owner.open(&server.ticket, push());
+    let ticket = Ticket::parse(&server.ticket).unwrap();
+    let credential = Credential::Token(ProofKey::from_token(&ticket.token));
+
+    let second = owner.try_open(&ticket.addresses[0], credential, None, Some(open_of(push()))).map(drop);
+    let outcomes = send_all(&mut first, &[file("f", 2)], b"ok").unwrap();
+
+    assert!(matches!(second, Err(Some(OpeningError::Refused { code: Code::Busy, .. }))), "{second:?}");
+    assert_eq!(outcomes[&0], Outcome::Done);
+    server.wait().is_done();
+}
+
+#[test]
 fn a_session_is_not_joined_with_another_ones_secret_or_key() {
     // protocol.md [STREAM-1], [AUTH-5]
     let world = World::new();
