@@ -306,7 +306,13 @@ impl Session {
                 state.spare.extend(sent);
                 state.spare.truncate(SPARE_MAX);
             }
-            Role::Receiver(_) => state.spare.drain(..).for_each(|buffer| link.recycle(buffer)),
+            Role::Receiver(_) => {
+                while link.wants_spare()
+                    && let Some(buffer) = state.spare.pop()
+                {
+                    link.recycle(buffer);
+                }
+            }
             Role::Lister(_) => {}
         }
     }
@@ -603,8 +609,9 @@ impl State {
     }
 }
 
-/// Emptied chunk buffers that are kept for connections.
-const SPARE_MAX: usize = 8;
+/// Emptied chunk buffers that are kept: as many as were ever in use at once, since fresh memory costs more than the copy
+/// into it. The credit bounds both.
+const SPARE_MAX: usize = limits::CREDIT_MAX_BYTES as usize / limits::CHUNK_BYTES;
 /// Listed entries that may wait for whoever shows them; beyond, the connection is not read.
 const LISTING_BACKLOG: usize = 16_384;
 

@@ -160,6 +160,11 @@ impl Link {
         }
     }
 
+    /// Whether a buffer is welcome for later DATA frames.
+    pub fn wants_spare(&self) -> bool {
+        self.frames.wants_spare()
+    }
+
     /// Gives a buffer back for later DATA frames.
     pub fn recycle(&mut self, buffer: Vec<u8>) {
         self.frames.recycle(buffer);

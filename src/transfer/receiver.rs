@@ -36,8 +36,10 @@ pub struct Receiver {
     window: u64,
     /// How far `window` may grow, bytes; set from outside as sessions come and go.
     window_max: u64,
-    /// `received_bytes` when the window last grew, or at the start.
-    grown_at: u64,
+    /// `received_bytes` when it was last asked whether the window should grow, or at the start.
+    judged_at: u64,
+    /// Largest `unplaced_bytes` since then.
+    most_unplaced_bytes: u64,
     received_on: BTreeMap<Carrier, OnCarrier>,
     /// Carriers that are gone: what still comes of them is dropped, since the sender will send it again.
     down: BTreeSet<Carrier>,
@@ -77,7 +79,7 @@ struct OnCarrier {
 
 impl Receiver {
     /// A receiver that grants at most `window_max` bytes of unplaced content. It begins with little and grants more
-    /// while the target runs dry: what arrives faster than it is placed only waits in memory, and leaves the cache.
+    /// only while the target keeps up: what arrives faster than it is placed waits in memory, and leaves the cache.
     pub fn new(window_max: u64) -> Self {
         Self {
             announced: 0,
@@ -90,7 +92,8 @@ impl Receiver {
             credit: 0,
             window: window_max.min(limits::CREDIT_MIN_BYTES),
             window_max,
-            grown_at: 0,
+            judged_at: 0,
+            most_unplaced_bytes: 0,
             received_on: BTreeMap::new(),
             down: BTreeSet::new(),
             untold: BTreeSet::new(),
@@ -138,6 +141,7 @@ impl Receiver {
                 self.carriers_used.insert(carrier);
                 on.unplaced.insert((file, offset));
                 self.unplaced_bytes += bytes.len() as u64;
+                self.most_unplaced_bytes = self.most_unplaced_bytes.max(self.unplaced_bytes);
                 self.on_content(carrier, Frame::Data { file, offset, bytes })
             }
             Frame::Hole(range) => self.on_content(carrier, Frame::Hole(range)),
@@ -317,7 +321,7 @@ impl Receiver {
         self.placed_total += len;
         if is_data {
             self.unplaced_bytes -= len;
-            self.grow_window();
+            self.judge_window();
             for on in self.received_on.values_mut() {
                 if on.unplaced.remove(&(file, offset)) {
                     break;
@@ -348,12 +352,17 @@ impl Receiver {
         }
     }
 
-    /// The target has placed all that came: if that was most of a window, a larger one may keep it busy.
-    fn grow_window(&mut self) {
-        if self.unplaced_bytes == 0 && self.received_bytes - self.grown_at >= self.window / 2 {
-            self.grown_at = self.received_bytes;
+    /// Once a window has arrived: if less than half of it ever waited for the target, the window may be what holds the
+    /// sender up, and is doubled.
+    fn judge_window(&mut self) {
+        if self.received_bytes - self.judged_at < self.window {
+            return;
+        }
+        if self.most_unplaced_bytes <= self.window / 2 {
             self.window = self.window.saturating_mul(2).min(self.window_max);
         }
+        self.judged_at = self.received_bytes;
+        self.most_unplaced_bytes = self.unplaced_bytes;
     }
 
     fn flush_placed(&mut self) {

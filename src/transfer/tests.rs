@@ -870,33 +870,29 @@ fn credit_comes_back_with_placement_and_never_falls_with_the_window() {
 }
 
 #[test]
-fn the_window_grows_while_the_target_runs_dry_and_not_while_data_waits() {
+fn the_window_grows_while_the_target_keeps_up_and_not_while_data_waits() {
     let least = limits::CREDIT_MIN_BYTES;
     let piece = limits::CHUNK_BYTES as u64;
-    let mut dry = Receiver::new(4 * least);
-    let mut slow = Receiver::new(4 * least);
-    for receiver in [&mut dry, &mut slow] {
+    let window_after = |bytes: u64, waiting: u64| {
+        let mut receiver = Receiver::new(4 * least);
         receiver.handle_frame(CONTROL, entries(0, vec![entry(file(1 << 40))])).unwrap();
-        assert_eq!(granted(receiver), Some(least));
-    }
-
-    for step in 0..8 {
-        dry.handle_frame(CONTROL, content_of(0, step * piece, piece)).unwrap();
-        dry.on_event(placed(0, step * piece, piece));
-        granted(&mut dry);
-        // Here one chunk always waits.
-        slow.handle_frame(CONTROL, content_of(0, step * piece, piece)).unwrap();
-        if step > 0 {
-            slow.on_event(placed(0, (step - 1) * piece, piece));
+        let mut window = granted(&mut receiver).unwrap();
+        for step in 0..(bytes / piece) {
+            receiver.handle_frame(CONTROL, content_of(0, step * piece, piece)).unwrap();
+            if let Some(done) = step.checked_sub(waiting) {
+                receiver.on_event(placed(0, done * piece, piece));
+                window = granted(&mut receiver).unwrap() - (done + 1) * piece;
+            }
         }
-        granted(&mut slow);
-    }
+        window
+    };
 
-    dry.handle_frame(CONTROL, content_of(0, 8 * piece, piece)).unwrap();
-    dry.on_event(placed(0, 8 * piece, piece));
-    assert_eq!(granted(&mut dry), Some(9 * piece + 4 * least), "it has grown to its bound");
-    slow.on_event(placed(0, 7 * piece, piece));
-    assert_eq!(granted(&mut slow).unwrap() - 8 * piece, 2 * least, "only now it is dry for the first time");
+    assert_eq!(window_after(least - piece, 0), least);
+    assert_eq!(window_after(least, 0), 2 * least);
+    assert_eq!(window_after(64 * least, 0), 4 * least, "it has grown to its bound");
+    assert_eq!(window_after(least, 1), 2 * least, "one chunk waits and one is being placed: half a window");
+    assert_eq!(window_after(64 * least, 2), least, "the target is behind");
+    assert_eq!(window_after(3 * least, 3), least);
 }
 
 #[test]

@@ -296,7 +296,7 @@ pub struct FrameReader {
     /// What the header said, once it is whole.
     body: Option<Body>,
     frames: VecDeque<Frame>,
-    /// Emptied buffers for the content of DATA frames.
+    /// Emptied buffers for the content of DATA frames; [`Self::wants_spare`] says when they are enough.
     spare: Vec<Vec<u8>>,
     /// No frame has come yet, and the first one is short: it opens the connection.
     is_first: bool,
@@ -339,9 +339,14 @@ impl FrameReader {
         self.frames.pop_front()
     }
 
+    /// Whether a buffer is welcome for the content of later DATA frames.
+    pub fn wants_spare(&self) -> bool {
+        self.spare.len() < SPARE_MAX
+    }
+
     /// Gives a buffer back for the content of later DATA frames.
     pub fn recycle(&mut self, mut buffer: Vec<u8>) {
-        if self.spare.len() < 4 && buffer.capacity() >= limits::CHUNK_MIN_BYTES {
+        if buffer.capacity() >= limits::CHUNK_MIN_BYTES {
             buffer.clear();
             self.spare.push(buffer);
         }
@@ -464,6 +469,9 @@ impl FrameReader {
         Ok(())
     }
 }
+
+/// Emptied buffers that a reader asks for: no more chunks begin between two looks at the socket.
+const SPARE_MAX: usize = 4;
 
 #[cfg(test)]
 mod tests {

@@ -13,7 +13,7 @@ use haul::security::{Channel, HostPort, Identity, KeyHash, Pin, ProofKey, Ticket
 use haul::session::{AuthRequest, ClientOpening, Credential, Opened, OpeningError, Prover, ServerOpening};
 use haul::stream::Link;
 use haul::wire::frame::{FileEnd, Frame};
-use haul::wire::hello::{Hello, Join};
+use haul::wire::hello::{self, Hello, Join};
 use haul::wire::message::{
     AuthMethod, Close, Entries, Entry, Finish, Intent, Kind, Listed, Message, Mtime, Open, Outcome,
     Overwrite, Want,
@@ -133,11 +133,18 @@ pub struct Guest {
     pub identity: Identity,
     pub pin: Pin,
     pub is_plain: bool,
+    /// Feature bits that it says it has.
+    pub features: u64,
 }
 
 impl Guest {
     pub fn new() -> Self {
-        Self { identity: Identity::generate().unwrap(), pin: Pin::Any, is_plain: false }
+        Self {
+            identity: Identity::generate().unwrap(),
+            pin: Pin::Any,
+            is_plain: false,
+            features: hello::FEATURES,
+        }
     }
 
     pub fn plain() -> Self {
@@ -167,7 +174,8 @@ impl Guest {
         open: Option<Open>,
     ) -> Result<(Wire, Opened), Option<OpeningError>> {
         let mut wire = self.dial(&address.to_string());
-        let mut opening = ClientOpening::new(credential, Hello::ours(clock::random(), join), open);
+        let hello = Hello { features: self.features, ..Hello::ours(clock::random(), join) };
+        let mut opening = ClientOpening::new(credential, hello, open);
         let opened = drive(&mut wire, |now, link| opening.advance(now, link))?;
         Ok((wire, opened))
     }
@@ -204,6 +212,12 @@ impl Impostor {
     /// Says that it speaks other versions.
     pub fn with_versions(mut self, min: u16, max: u16) -> Self {
         (self.hello.version_min, self.hello.version_max) = (min, max);
+        self
+    }
+
+    /// Says that it has these feature bits.
+    pub fn with_features(mut self, features: u64) -> Self {
+        self.hello.features = features;
         self
     }
 

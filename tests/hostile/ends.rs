@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use haul::run::clock;
 use haul::wire::frame::Frame;
-use haul::wire::message::{Message, Outcome, Outcomes, Want, Wants};
+use haul::wire::message::{Close, Code, Message, Outcome, Outcomes, Want, Wants};
 use rustix::process::Signal;
 
 use crate::opening::is_serving;
-use crate::peer::{Impostor, proxy, redirect};
+use crate::peer::{Impostor, content, file, listing, proxy, redirect};
 use crate::world::{Ended, World, exit, noise, timed};
 
 const SIZE: usize = 8 << 20;
@@ -285,6 +285,31 @@ fn a_timeout_that_leaves_no_room_for_a_heartbeat_is_refused() {
         let ended = world.run("client", arguments);
         assert_eq!(ended.code, exit::USAGE, "{ended:?}");
         assert!(ended.stderr.contains("at least 3s"), "{ended:?}");
+    }
+}
+
+#[test]
+fn a_done_before_the_end_is_no_success() {
+    // protocol.md [END-3]
+    let world = World::new();
+    world.write("a", "12345");
+    let impostor = Impostor::new();
+    let done = || Frame::Message(Message::Close(Close { code: Code::Done, text: String::new() }));
+
+    let send = world.start("client", ["send", "a", &impostor.ticket("")]);
+    let (mut of_sender, _) = impostor.accept_open();
+    of_sender.send(done());
+    let send = send.wait();
+    let get = world.start("client", ["get", &impostor.ticket("b"), "-o", "in/"]);
+    let (mut of_receiver, _) = impostor.accept_open();
+    for frame in listing(&[file("b", 2)]).into_iter().chain(content(0, b"no")) {
+        of_receiver.send(frame);
+    }
+    of_receiver.send(done());
+    let get = get.wait();
+
+    for ended in [send, get] {
+        ended.fails(exit::PEER, &["closed the session before its end"]).in_one_line();
     }
 }
 

@@ -207,6 +207,31 @@ fn a_server_gives_or_takes_only_what_it_says() {
 }
 
 #[test]
+fn blake3_is_refused_where_one_side_lacks_it() {
+    // protocol.md [OPEN-5]
+    let world = World::new();
+    world.write("a", "1");
+    let server = world.listen("server", &["serve", "in"], &[]);
+    let without = Guest { features: 0, ..Guest::new() };
+    let ticket = Ticket::parse(&server.ticket).unwrap();
+    let credential = Credential::Token(ProofKey::from_token(&ticket.token));
+    let open = Open { digest: DigestKind::Blake3, ..open_of(push()) };
+    let impostor = Impostor::new().with_features(0);
+
+    let (mut wire, opened) = without.try_open(&ticket.addresses[0], credential, None, Some(open)).unwrap();
+    let close = wire.close_of_peer().unwrap();
+    let send = world.start("client", ["send", "--digest", "blake3", "a", &impostor.ticket("")]);
+    let (mut wire, _) = impostor.accept_open();
+    let close_of_client = wire.close_of_peer().unwrap();
+
+    assert_eq!((opened.features, close.code), (0, Code::Incompatible), "{close:?}");
+    assert!(close.text.contains("BLAKE3"), "{close:?}");
+    assert_eq!(close_of_client.code, Code::Incompatible);
+    send.wait().fails(exit::INCOMPATIBLE, &["BLAKE3", "leave --digest out"]).in_one_line();
+    is_serving(&world, &server);
+}
+
+#[test]
 fn the_receivers_policy_is_the_ceiling() {
     // protocol.md [OPEN-4]
     let world = World::new();
