@@ -18,8 +18,8 @@ use crate::{
 const READ_BYTES: usize = 256 << 10;
 /// No further frame is taken while so many bytes wait for the socket. A chunk may lie on top.
 const OUT_HIGH_BYTES: usize = 256 << 10;
-/// How long the peer may take to close its end after ours is closed; without this, unread bytes would turn our last
-/// words into a reset.
+/// How long the end of a session may take: our threads to clear up, and then the peer to close its end after ours is
+/// closed; without this, unread bytes would turn our last words into a reset.
 const CLOSE_WAIT: Duration = Duration::from_secs(1);
 
 /// A connection with its time base.
@@ -142,11 +142,13 @@ pub async fn run(mut wire: Wire, carrier: Carrier, session: &Session) {
         Ok(()) => session.detach(carrier, None),
         Err(error) => session.detach(carrier, Some(error.into_run(&session.peer()))),
     }
-    let now = wire.now();
-    if carrier == CONTROL
-        && let Some(close) = session.take_close()
-    {
-        wire.link.queue(now, Frame::Message(Message::Close(close)));
+    if carrier == CONTROL {
+        // Whoever is told why may come again at once, and then the names are free.
+        let _ = tokio::time::timeout(CLOSE_WAIT, session.cleared()).await;
+        if let Some(close) = session.take_close() {
+            let now = wire.now();
+            wire.link.queue(now, Frame::Message(Message::Close(close)));
+        }
     }
     wire.link.close();
     wire.finish().await;
