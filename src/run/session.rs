@@ -611,7 +611,8 @@ impl State {
 
 /// Emptied chunk buffers that are kept: as many as were ever in use at once, since fresh memory costs more than the copy
 /// into it. The credit bounds both.
-const SPARE_MAX: usize = limits::CREDIT_MAX_BYTES as usize / limits::CHUNK_BYTES;
+const SPARE_MAX: usize = 64;
+const _: () = assert!((SPARE_MAX * limits::CHUNK_BYTES) as u64 <= limits::CREDIT_MAX_BYTES);
 /// Listed entries that may wait for whoever shows them; beyond, the connection is not read.
 const LISTING_BACKLOG: usize = 16_384;
 

@@ -4,12 +4,13 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
 use haul::integrity::digest::{DigestKind, Hasher};
-use haul::security::{Identity, KeyHash, Ticket};
+use haul::security::{Identity, KeyHash, ProofKey, Ticket};
+use haul::session::Credential;
 use haul::wire::frame::Frame;
-use haul::wire::message::{Message, Outcome};
+use haul::wire::message::{Code, Message, Open, Outcome};
 
 use crate::opening::is_serving;
-use crate::peer::{Guest, file, listing, push, send_all};
+use crate::peer::{Guest, Impostor, file, listing, open_of, push, send_all};
 use crate::world::{Listening, World, exit};
 
 fn sha256(bytes: &[u8]) -> String {
@@ -211,7 +212,7 @@ fn blake3_is_refused_where_one_side_lacks_it() {
     // protocol.md [OPEN-5]
     let world = World::new();
     world.write("a", "1");
-    let server = world.listen("server", &["serve", "in"], &[]);
+    let server = world.serve("in", &[]);
     let without = Guest { features: 0, ..Guest::new() };
     let ticket = Ticket::parse(&server.ticket).unwrap();
     let credential = Credential::Token(ProofKey::from_token(&ticket.token));
@@ -227,7 +228,7 @@ fn blake3_is_refused_where_one_side_lacks_it() {
     assert_eq!((opened.features, close.code), (0, Code::Incompatible), "{close:?}");
     assert!(close.text.contains("BLAKE3"), "{close:?}");
     assert_eq!(close_of_client.code, Code::Incompatible);
-    send.wait().fails(exit::INCOMPATIBLE, &["BLAKE3", "leave --digest out"]).in_one_line();
+    send.wait().fails(exit::PEER, &["BLAKE3", "leave --digest out"]).in_one_line();
     is_serving(&world, &server);
 }
 
