@@ -19,7 +19,7 @@ use crate::{
         error::{Cause, RunError},
         home::Home,
     },
-    security::{Address, HostPort, KeyHash, ProofKey, Ticket},
+    security::{Address, HostPort, KeyHash, ProofKey, Ticket, TicketError},
 };
 
 /// The variable that a ticket may come from, so that it stands on no command line.
@@ -67,7 +67,11 @@ pub fn parse(text: &str) -> anyhow::Result<Option<Place>> {
     if text.starts_with("haul://") {
         return address(text).map(Some);
     }
-    Ok(Address::parse(text).ok().map(Place::new))
+    match Address::parse(text) {
+        Ok(address) => Ok(Some(Place::new(address))),
+        Err(error @ TicketError::ShortPort) => Err(Failure::new(Exit::Usage, error.to_string()).into()),
+        Err(_) => Ok(None),
+    }
 }
 
 /// The ticket that stands in the environment, or that a person types when asked.

@@ -88,6 +88,9 @@ pub enum TicketError {
     /// The port is not 1..=65535.
     #[error("the port in the address is not a number from 1 to 65535")]
     Port,
+    /// `HOST:PORT:PATH`, which would be the path `PORT:PATH` on the default port.
+    #[error("a port needs the long form, haul://HOST:PORT/PATH (a path that begins like one: HOST:./PATH)")]
+    ShortPort,
     /// A `%` in the path without two hex digits behind it.
     #[error("the path in the address has a % without two hex digits behind it")]
     Escape,
@@ -288,7 +291,11 @@ impl Address {
                 if path.starts_with("//") {
                     return Err(TicketError::NotHaul); // `http://…`
                 }
-                Ok(Self::Plain { host: HostPort::new(host, limits::PORT)?, path: non_empty(path.into()) })
+                let plain = HostPort::new(host, limits::PORT)?;
+                if path.split_once(':').is_some_and(|(port, _)| parse_port(port).is_ok()) {
+                    return Err(TicketError::ShortPort);
+                }
+                Ok(Self::Plain { host: plain, path: non_empty(path.into()) })
             }
         }
     }
@@ -530,7 +537,7 @@ mod tests {
 
     #[test]
     fn an_address_is_read_as_a_person_writes_it() {
-        let cases: [(&str, &str, u16, Option<&[u8]>); 14] = [
+        let cases: [(&str, &str, u16, Option<&[u8]>); 16] = [
             ("haul://host", "host", 7420, None),
             ("haul://host/", "host", 7420, None),
             ("haul://host:99/a/b", "host", 99, Some(b"a/b")),
@@ -542,6 +549,8 @@ mod tests {
             ("host:", "host", 7420, None),
             ("host:a b%20:c#d", "host", 7420, Some(b"a b%20:c#d")),
             ("host:80", "host", 7420, Some(b"80")),
+            ("host:./80:a", "host", 7420, Some(b"./80:a")),
+            ("host:65536:a", "host", 7420, Some(b"65536:a")),
             ("10.0.0.1:/abs", "10.0.0.1", 7420, Some(b"/abs")),
             ("[::1]:path", "::1", 7420, Some(b"path")),
             ("my_host-2.lan:tree/", "my_host-2.lan", 7420, Some(b"tree/")),
@@ -582,6 +591,7 @@ mod tests {
             ("haul://host/%+f", Escape),
             ("haul://host#", Mistyped),
             ("haul://host#AQ==", Mistyped),
+            ("host:80:a:b", ShortPort),
         ];
 
         for (text, why) in cases {
