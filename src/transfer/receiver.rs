@@ -23,8 +23,10 @@ pub struct Receiver {
     listed: Option<Listed>,
     /// Announced entries without an outcome.
     open: BTreeMap<u64, Open>,
-    /// Content that overtook its entry, with the carrier that brought it; bounded by the credit.
-    early: Vec<(Carrier, Frame)>,
+    /// Content that overtook its entry, by file, with the carrier that brought it; bounded by the credit.
+    early: BTreeMap<u64, Vec<(Carrier, Frame)>>,
+    /// Frames in `early`.
+    early_frames: usize,
     jobs: VecDeque<Job>,
     /// Bytes of content in `jobs` and at the target, not yet placed.
     unplaced_bytes: u64,
@@ -85,7 +87,8 @@ impl Receiver {
             announced: 0,
             listed: None,
             open: BTreeMap::new(),
-            early: Vec::new(),
+            early: BTreeMap::new(),
+            early_frames: 0,
             jobs: VecDeque::new(),
             unplaced_bytes: 0,
             received_bytes: 0,
@@ -177,7 +180,9 @@ impl Receiver {
                     self.announced += 1;
                 }
                 self.jobs.push_back(Job::Entries { first: batch.first, entries: batch.entries });
-                for (carrier, frame) in std::mem::take(&mut self.early) {
+                let later = self.early.split_off(&self.announced);
+                for (carrier, frame) in std::mem::replace(&mut self.early, later).into_values().flatten() {
+                    self.early_frames -= 1;
                     self.on_content(carrier, frame)?;
                 }
                 Ok(())
@@ -226,10 +231,11 @@ impl Receiver {
             if matches!(frame, Frame::Hole(_)) || self.listed.is_some() {
                 return Err(Violation::new("it sent content of an entry that it never announced"));
             }
-            if self.early.len() >= limits::BACKLOG_MAX_FRAMES {
+            if self.early_frames >= limits::BACKLOG_MAX_FRAMES {
                 return Err(Violation::new("it sent too much content ahead of its entries"));
             }
-            self.early.push((carrier, frame));
+            self.early_frames += 1;
+            self.early.entry(file).or_default().push((carrier, frame));
             return Ok(());
         }
         let Some(open) = self.open.get_mut(&file) else {
@@ -460,7 +466,7 @@ impl Receiver {
     #[cfg(test)]
     pub(super) fn held(&self) -> usize {
         let unplaced: usize = self.received_on.values().map(|on| on.unplaced.len()).sum();
-        unplaced + self.early.len() + self.untold.len() + self.open.len()
+        unplaced + self.early_frames + self.untold.len() + self.open.len()
     }
 
     /// Whether something waits for the control connection.
