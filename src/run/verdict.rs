@@ -41,6 +41,8 @@ pub struct Verdict {
 const SHORTEST_US: u64 = 100_000;
 /// An end that accounts for this much of the time explains pressure on the network before it, percent.
 const EXPLAINS_PERCENT: u64 = 55;
+/// What accounts for less of the time than this limits nothing, percent.
+const SHOWS_PERCENT: u64 = 20;
 /// From this share of the asked-for rate on, the rate was the limit, percent.
 const RATE_KEPT_PERCENT: u64 = 90;
 
@@ -74,6 +76,10 @@ pub fn verdict(sender: &Stats, receiver: &Stats, rate_bps: Option<u64>) -> Verdi
     let explained = worst_end.1.max(network.1);
     if explained < EXPLAINS_PERCENT && explained < held_back {
         return named(Limit::Rate, held_back);
+    }
+    if explained < SHOWS_PERCENT {
+        // Nobody was at work and nothing was full: the time went into round trips.
+        return named(Limit::Network, 100 - explained);
     }
     let (limit, share) =
         if worst_end.1 >= EXPLAINS_PERCENT || worst_end.1 >= network.1 { worst_end } else { network };
@@ -149,6 +155,13 @@ mod tests {
 
         assert_eq!(verdict(&soon_done, &stats(), None), Verdict { limit: Limit::Network, share_percent: 70 });
         assert_eq!(verdict(&soon_done, &slow_target, None).limit, Limit::Target);
+    }
+
+    #[test]
+    fn where_nobody_was_at_work_the_network_took_the_time() {
+        let short = Stats { busiest_us: SECOND / 10, ..stats() };
+
+        assert_eq!(verdict(&short, &short, None), Verdict { limit: Limit::Network, share_percent: 99 });
     }
 
     #[test]
