@@ -241,6 +241,7 @@ fn without_last_word(error: RunError, session: &Session) -> RunError {
 
 /// Adds connections to the session until there are as many as asked for, or as are worth it.
 async fn add_streams(peer: Peer, opened: Opened, session: Arc<Session>, streams: Streams, most: usize) {
+    session.heard().await;
     let mut pumps = JoinSet::new();
     let (fixed, mut growth) = match streams {
         Streams::Fixed(count) => (count.min(most), Growth::new(1)),

@@ -136,7 +136,9 @@ impl io::Write for TryWrite<'_> {
 pub async fn run(mut wire: Wire, carrier: Carrier, session: &Session) {
     let notify = session.attach(carrier);
     let before = wire.link.wire_bytes();
-    let result = drive(&mut wire, carrier, session, &notify).await;
+    let mut blocked_since = None;
+    let result = drive(&mut wire, carrier, session, &notify, &mut blocked_since).await;
+    note_blocked(&mut blocked_since, true, session);
     session.meter.add_wire(wire.link.wire_bytes() - before);
     match result {
         Ok(()) => session.detach(carrier, None),
@@ -160,8 +162,8 @@ async fn drive(
     carrier: Carrier,
     session: &Session,
     notify: &Notify,
+    blocked_since: &mut Option<Duration>,
 ) -> Result<(), WireError> {
-    let mut blocked_since = None;
     loop {
         let wants_input = session.wants_input();
         let is_open = !wants_input || wire.read_some(READ_BYTES)?;
@@ -175,7 +177,7 @@ async fn drive(
         let pace = fill(wire, carrier, session);
         let had_output = wire.link.wants_write();
         let is_flushed = wire.write_some()?;
-        note_blocked(&mut blocked_since, is_flushed, session);
+        note_blocked(blocked_since, is_flushed, session);
         if had_output && is_flushed {
             // The socket keeps up: take more at once, after what came in meanwhile.
             tokio::task::yield_now().await;

@@ -99,6 +99,8 @@ pub struct Session {
     state: Mutex<State>,
     work: Condvar,
     carriers: Mutex<BTreeMap<Carrier, Arc<Notify>>>,
+    heard: Notify,
+    is_heard: AtomicBool,
     ended: Notify,
     is_over: AtomicBool,
     /// Threads that write below the target, and remove what they began when the session ends early.
@@ -131,6 +133,8 @@ impl Session {
             }),
             work: Condvar::new(),
             carriers: Mutex::default(),
+            heard: Notify::new(),
+            is_heard: AtomicBool::new(false),
             ended: Notify::new(),
             is_over: AtomicBool::new(false),
             writers: AtomicUsize::new(0),
@@ -201,6 +205,9 @@ impl Session {
 
     /// Takes a frame from a connection.
     pub fn on_frame(&self, carrier: Carrier, frame: Frame) {
+        if !self.is_heard.swap(true, Relaxed) {
+            self.heard.notify_waiters();
+        }
         if matches!(frame, Frame::Data { .. }) {
             self.meter.on_content();
         }
@@ -382,6 +389,14 @@ impl Session {
     pub fn writing(self: &Arc<Self>) -> Writing {
         self.writers.fetch_add(1, Relaxed);
         Writing(self.clone())
+    }
+
+    /// Waits for the peer's first frame: from then on it knows the session.
+    pub async fn heard(&self) {
+        let heard = self.heard.notified();
+        if !self.is_heard.load(Relaxed) {
+            heard.await;
+        }
     }
 
     // --- Ends ---
