@@ -18,6 +18,7 @@ use haul::wire::message::{
     AuthMethod, Close, Entries, Entry, Finish, Intent, Kind, Listed, Message, Mtime, Open, Outcome,
     Overwrite, Want,
 };
+use rustix::net::sockopt;
 
 use super::world::LIMIT;
 
@@ -192,8 +193,11 @@ pub struct Impostor {
 
 impl Impostor {
     pub fn new() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        // Nobody is waited for without end.
+        sockopt::set_socket_timeout(&listener, sockopt::Timeout::Recv, Some(LIMIT)).unwrap();
         Self {
-            listener: TcpListener::bind("127.0.0.1:0").unwrap(),
+            listener,
             identity: Identity::generate().unwrap(),
             token: Token::from_bytes(clock::random()),
             is_plain: false,

@@ -9,7 +9,7 @@ use haul::wire::message::{Close, Code, Message, Outcome, Outcomes, Want, Wants};
 use rustix::process::Signal;
 
 use crate::opening::is_serving;
-use crate::peer::{Impostor, content, file, listing, proxy, redirect};
+use crate::peer::{Impostor, file, listing, proxy, redirect};
 use crate::world::{Ended, World, exit, noise, timed};
 
 const SIZE: usize = 8 << 20;
@@ -302,9 +302,7 @@ fn a_done_before_the_end_is_no_success() {
     let send = send.wait();
     let get = world.start("client", ["get", &impostor.ticket("b"), "-o", "in/"]);
     let (mut of_receiver, _) = impostor.accept_open();
-    for frame in listing(&[file("b", 2)]).into_iter().chain(content(0, b"no")) {
-        of_receiver.send(frame);
-    }
+    listing(&[file("b", 2)]).into_iter().for_each(|frame| of_receiver.send(frame));
     of_receiver.send(done());
     let get = get.wait();
 
