@@ -273,6 +273,47 @@ fn a_second_run_skips_what_is_there() {
 }
 
 #[test]
+fn what_failed_is_retried_alone() {
+    for is_send in [true, false] {
+        let (source, target) = (Place::new(), Place::new());
+        let strange: &[u8] = b"tree/{b,c}*\\\xff";
+        for name in [&b"tree/a"[..], strange, b"tree/sub/c"] {
+            source.write(name, "right");
+        }
+        // Directories stand where files are to go.
+        for name in [&b"tree/a"[..], strange] {
+            fs::create_dir_all(target.path(name)).unwrap();
+        }
+        let serve = if is_send { &target } else { &source }.listen(["serve", "."]);
+        let run = |further: &[&str]| {
+            let (place, arguments) = if is_send {
+                (&source, vec!["send", "tree", &serve.ticket, "--json"])
+            } else {
+                (&target, vec!["get", serve.at("tree").leak() as &str, "--json"])
+            };
+            place.start([arguments, further.to_vec()].concat()).end()
+        };
+
+        let first = run(&[]).with(6);
+        let earlier = if is_send { &source } else { &target };
+        earlier.write("result.json", &first.stdout);
+        source.write("tree/new", "not asked for");
+        for name in [&b"tree/a"[..], strange] {
+            fs::remove_dir(target.path(name)).unwrap();
+        }
+        let retry = run(&["--retry-failed", "result.json"]).with(0);
+        earlier.write("result.json", &retry.stdout);
+        let again = run(&["--retry-failed", "result.json"]).with(2);
+
+        assert_eq!((&first.json()["files"], &first.json()["failed"]), (&json!(1), &json!(2)), "{first}");
+        assert_eq!((&retry.json()["files"], &retry.json()["unchanged"]), (&json!(2), &json!(0)), "{retry}");
+        assert_eq!(fs::read(target.path(strange)).unwrap(), b"right");
+        assert!(!target.path("tree/new").exists());
+        assert!(again.stderr.contains("lists no failed file"), "{again}");
+    }
+}
+
+#[test]
 fn checksums_find_what_time_and_size_do_not() {
     for is_send in [true, false] {
         let (source, target) = (Place::new(), Place::new());

@@ -18,11 +18,14 @@ use super::{
     exit::{Exit, Failure},
     output::Output,
     peer::{self, Place},
+    retry,
     transfer::{self, ClientOptions, WriteOptions},
 };
 use crate::{
     file::path::RelPath,
+    file::selection::pattern_of,
     file::target::{self, Accept, Asked, Expect, LinkRule, Target, TargetConfig},
+    limits,
     run::{
         client::{Client, Wish},
         clock,
@@ -84,7 +87,7 @@ pub fn run(args: &Args, out: &Output) -> anyhow::Result<Exit> {
     let intent = Intent::Pull {
         sources: sources.iter().map(|source| source.path.clone()).collect(),
         eager,
-        include: args.options.include.clone(),
+        include: include(&args.options)?,
         exclude: args.options.exclude.clone(),
     };
     let wish = Wish::Pull { intent, target: Box::new(target), is_in_order };
@@ -93,6 +96,20 @@ pub fn run(args: &Args, out: &Output) -> anyhow::Result<Exit> {
         client.running().session.set_unsynced();
     }
     transfer::run_client(client, &place, &home, args.options.fail_if_nothing, out)
+}
+
+/// The patterns to ask for.
+fn include(options: &ClientOptions) -> anyhow::Result<Vec<String>> {
+    let Some(result) = &options.retry_failed else { return Ok(options.include.clone()) };
+    let names = retry::failed_names(result)?;
+    if names.len() + options.exclude.len() > limits::PATTERNS_MAX {
+        let text = format!(
+            "more than {} files failed; run the command without --retry-failed, what is there already is skipped",
+            limits::PATTERNS_MAX
+        );
+        return Err(Failure::new(Exit::Usage, text).into());
+    }
+    Ok(names.iter().map(|name| pattern_of(name)).collect())
 }
 
 /// The server, and what is asked of it.

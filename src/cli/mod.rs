@@ -34,6 +34,7 @@ pub mod options;
 pub mod output;
 pub mod peer;
 pub mod progress;
+pub mod retry;
 pub mod send;
 pub mod serve;
 pub mod transfer;

@@ -6,6 +6,7 @@ use super::{
     exit::{Exit, Failure},
     output::Output,
     peer::{self, Place},
+    retry,
     transfer::{self, ClientOptions},
     units::Bitrate,
 };
@@ -81,6 +82,9 @@ fn source(paths: &[PathBuf], args: &Args, expect: &Expect) -> anyhow::Result<Sou
         if paths.len() > 1 {
             return Err(usage("standard input travels alone".to_owned()).into());
         }
+        if args.options.retry_failed.is_some() {
+            return Err(usage("--retry-failed is not for standard input".to_owned()).into());
+        }
         let name = args.name.as_ref().ok_or_else(|| usage("standard input needs a --name".to_owned()))?;
         let name = RelPath::parse(name.as_bytes()).map_err(|error| usage(format!("--name: {error}")))?;
         return Ok(Source::Stdin(name.as_bytes().to_vec()));
@@ -91,7 +95,10 @@ fn source(paths: &[PathBuf], args: &Args, expect: &Expect) -> anyhow::Result<Sou
     if matches!(expect, Expect::One(_)) && (paths.len() > 1 || paths[0].is_dir()) {
         return Err(usage("--expect with one digest is for a single file; use a manifest".to_owned()).into());
     }
-    let selection = Selection::new(&args.options.include, &args.options.exclude)
+    let mut selection = Selection::new(&args.options.include, &args.options.exclude)
         .map_err(|error| usage(error.to_string()))?;
+    if let Some(result) = &args.options.retry_failed {
+        selection = selection.only(retry::failed_names(result)?);
+    }
     Ok(Source::Walk(Box::new(Walk::local(paths, selection))))
 }

@@ -66,6 +66,9 @@ pub struct ClientOptions {
     /// No files or directories that match; may stand several times
     #[arg(long, value_name = "GLOB")]
     pub exclude: Vec<String>,
+    /// Only files that failed in an earlier run, whose --json result FILE is
+    #[arg(long, value_name = "FILE", conflicts_with = "include")]
+    pub retry_failed: Option<PathBuf>,
     /// Accept only these digests: a manifest, or sha256:HEX for a single file
     #[arg(long, value_name = "MANIFEST|ALGORITHM:HEX", env = "HAUL_EXPECT", hide_env = true)]
     pub expect: Option<String>,

@@ -5,6 +5,7 @@
 //! slash, `**` does. A slash at the end speaks of directories: excluded are only directories of that name, included
 //! is everything below them. Directories are walked and announced whatever is included, unless excluded.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
@@ -16,6 +17,8 @@ use crate::limits;
 /// Which names are sent; by default all of them.
 #[derive(Clone, Debug, Default)]
 pub struct Selection {
+    /// Only these names and what is below them, except for directories.
+    only: Option<BTreeSet<Vec<u8>>>,
     /// Only what matches one of these, except for directories.
     include: Option<GlobSet>,
     /// Nothing that matches one of these, nor what is below it.
@@ -51,10 +54,16 @@ impl Selection {
         }
         let (dirs, names): (Vec<&String>, Vec<&String>) = exclude.iter().partition(|p| p.ends_with('/'));
         Ok(Self {
+            only: None,
             include: set(include.iter().map(|p| (p, if p.ends_with('/') { "/**" } else { "" })))?,
             exclude: set(names.into_iter().map(|p| (p, "")))?,
             exclude_dirs: set(dirs.into_iter().map(|p| (p, "")))?,
         })
+    }
+
+    /// Narrows the selection to these names and what is below them.
+    pub fn only(self, names: impl IntoIterator<Item = Vec<u8>>) -> Self {
+        Self { only: Some(names.into_iter().collect()), ..self }
     }
 
     /// Whether an entry of this name is sent.
@@ -64,8 +73,32 @@ impl Selection {
         if matches(&self.exclude) || (is_dir && matches(&self.exclude_dirs)) {
             return false;
         }
-        is_dir || self.include.is_none() || matches(&self.include)
+        is_dir || ((self.include.is_none() || matches(&self.include)) && self.is_named(name))
     }
+
+    /// Whether `only` has the name or a directory that it is in.
+    fn is_named(&self, name: &[u8]) -> bool {
+        let Some(only) = &self.only else { return true };
+        let slashes = name.iter().enumerate().filter(|&(_, &byte)| byte == b'/').map(|(at, _)| at);
+        slashes.chain([name.len()]).any(|end| only.contains(&name[..end]))
+    }
+}
+
+/// An include pattern for this name and what is below it. Bytes that are no UTF-8 become `*`.
+pub fn pattern_of(name: &[u8]) -> String {
+    let mut pattern = String::new();
+    for chunk in name.utf8_chunks() {
+        for char in chunk.valid().chars() {
+            if "\\*?[]{},!".contains(char) {
+                pattern.push('\\');
+            }
+            pattern.push(char);
+        }
+        if !chunk.invalid().is_empty() {
+            pattern.push('*');
+        }
+    }
+    format!("{{{pattern},{pattern}/**}}")
 }
 
 /// Makes one set of patterns, each with something to add at its end.
@@ -158,6 +191,32 @@ mod tests {
 
         assert!(!selection.takes(b"a\xff\n.bin", false));
         assert!(selection.takes(b"a\xff\n", false));
+    }
+
+    #[test]
+    fn names_alone_are_taken_with_what_is_below_them() {
+        let only = Selection::default().only([b"a/b".to_vec(), b"c*\xff".to_vec()]);
+
+        assert!(only.takes(b"a/b", false));
+        assert!(only.takes(b"a/b/c", false));
+        assert!(only.takes(b"c*\xff", false));
+        assert!(only.takes(b"other", true), "directories are walked");
+        assert!(!only.takes(b"a/bc", false));
+        assert!(!only.takes(b"a", false));
+        assert!(!only.takes(b"cc\xff", false));
+    }
+
+    #[test]
+    fn the_pattern_of_a_name_takes_it_and_what_is_below_it() {
+        let strange = b"!x/{a,b}[c]*?\\\"d\n";
+        let pattern = select(&[&pattern_of(strange)], &[]);
+
+        assert!(pattern.takes(strange, false));
+        assert!(pattern.takes(&[strange, &b"/deep/down"[..]].concat(), false));
+        assert!(!pattern.takes(&[strange, &b"e"[..]].concat(), false));
+        assert!(!pattern.takes(&[&b"in/"[..], strange].concat(), false));
+        assert!(select(&[&pattern_of(b"f\xffg")], &[]).takes(b"f\xffg", false));
+        assert!(!select(&[&pattern_of(b"f")], &[]).takes(b"dir/f", false), "the whole name");
     }
 
     #[test]
