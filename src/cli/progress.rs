@@ -266,8 +266,8 @@ struct Pace {
 impl Pace {
     fn record(&mut self, progress: &Progress, now: Duration) {
         let bytes = progress.bytes_done;
-        if self.start.is_none() || bytes < self.latest.1 {
-            // A count that falls back is another one (the next phase).
+        if self.start.is_none() || bytes == 0 || bytes < self.latest.1 {
+            // Waiting for the first byte does not count, and a count that falls back is another one (the next phase).
             self.start = Some((now, bytes));
             self.samples.clear();
         }
@@ -438,6 +438,20 @@ mod tests {
         let rates = pace.rates(&progress);
         assert_eq!((rates.last_second_bytes, rates.average_bytes), (5000, 1800));
         assert_eq!(rates.eta, Some(Duration::from_millis(91_000 * 1000 / 1800)));
+    }
+
+    #[test]
+    fn waiting_for_the_first_byte_is_no_part_of_the_average() {
+        let mut pace = Pace::default();
+        let mut progress = Progress { bytes_done: 0, ..halfway() };
+
+        pace.record(&progress, Duration::from_secs(0));
+        pace.record(&progress, Duration::from_secs(60));
+        progress.bytes_done = 1000;
+        pace.record(&progress, Duration::from_secs(61));
+
+        let rates = pace.rates(&progress);
+        assert_eq!((rates.last_second_bytes, rates.average_bytes), (1000, 1000));
     }
 
     #[test]

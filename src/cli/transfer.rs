@@ -30,6 +30,7 @@ use crate::{
         verdict::Limit,
     },
     security::Address,
+    transfer::Announced,
     wire::message::{DigestKind, Overwrite},
 };
 
@@ -251,23 +252,23 @@ pub fn interruption() -> RunError {
 /// A session as the progress shows it.
 pub fn progress(running: &Running) -> Progress {
     let counts = running.results.counts();
-    let (phase, files_total, bytes_total, bytes_done, listing_complete) =
-        running.session.look(|role| match role {
-            Role::Sender(sender) => {
-                let (entries, bytes, listed) = sender.listing_state();
-                (Phase::Sending, entries, bytes, sender.placed_bytes(), listed.is_some())
-            }
-            Role::Receiver(receiver) => {
-                let (entries, bytes) = receiver.listing_state();
-                (Phase::Receiving, entries, bytes, receiver.placed_bytes(), receiver.listed().is_some())
-            }
-            Role::Lister(listing) => (Phase::Listing, listing.entries.len() as u64, 0, 0, false),
-        });
+    let (phase, listing, bytes_done, listing_complete) = running.session.look(|role| match role {
+        Role::Sender(sender) => {
+            (Phase::Sending, sender.announced(), sender.placed_bytes(), sender.listed().is_some())
+        }
+        Role::Receiver(receiver) => {
+            (Phase::Receiving, receiver.announced(), receiver.placed_bytes(), receiver.listed().is_some())
+        }
+        Role::Lister(found) => {
+            let files = found.entries.len() as u64;
+            (Phase::Listing, Announced { files, ..Announced::default() }, 0, false)
+        }
+    });
     Progress {
-        files_done: counts.settled() + counts.directories,
-        files_total,
+        files_done: counts.settled(),
+        files_total: listing.files,
         bytes_done,
-        bytes_total,
+        bytes_total: listing.bytes,
         listing_complete,
         current: Some(counts.current).filter(|name| !name.is_empty()),
         phase,

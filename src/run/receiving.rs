@@ -26,6 +26,11 @@ const BYTES_AT_ONCE: usize = 1 << 20;
 /// Finished files wait so long for company before they are synced alone.
 const PUBLISH_WAIT: Duration = Duration::from_millis(50);
 
+/// While files keep coming, those that are finished wait so long for company.
+const PUBLISH_EVERY: Duration = Duration::from_secs(1);
+/// Publishing takes at most one part in so many of the time.
+const PUBLISH_SHARE: u32 = 5;
+
 /// Starts the thread that owns the target.
 pub fn start(session: &Arc<Session>, results: &Arc<Results>, target: Target) -> Result<(), RunError> {
     let (open, incoming) = (BTreeMap::new(), BTreeSet::new());
@@ -36,6 +41,7 @@ pub fn start(session: &Arc<Session>, results: &Arc<Results>, target: Target) -> 
         open,
         incoming,
         is_dirty: false,
+        publish_at: PUBLISH_EVERY,
     };
     let writing = session.writing();
     spawn(session, "writer", move || {
@@ -54,6 +60,8 @@ struct Writer {
     incoming: BTreeSet<u64>,
     /// Something was done since the target was last told that nothing more is at hand.
     is_dirty: bool,
+    /// When what is finished is published at the latest, though more is at hand; time since the start.
+    publish_at: Duration,
 }
 
 impl Writer {
@@ -61,13 +69,19 @@ impl Writer {
         while let Some(jobs) = self.next_jobs() {
             let mut events = Vec::new();
             let span = Span::begin();
-            for job in jobs {
+            let begun = self.session.meter.elapsed();
+            let is_due = begun >= self.publish_at;
+            for job in jobs.into_iter().chain(is_due.then_some(Job::Idle)) {
                 self.note(&job);
                 if let Err(violation) = self.target.handle(job) {
                     self.session.fail(RunError::violation(&self.session.peer(), &violation));
                     return;
                 }
                 events.extend(std::iter::from_fn(|| self.target.poll_event()));
+            }
+            if is_due {
+                let now = self.session.meter.elapsed();
+                self.publish_at = now + PUBLISH_EVERY.max((now - begun) * (PUBLISH_SHARE - 1));
             }
             self.session.meter.add(Wait::Target, span.blocked());
             self.report(events);

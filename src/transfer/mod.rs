@@ -25,7 +25,7 @@ mod tests;
 pub use receiver::Receiver;
 pub use sender::{Piece, ReadJob, Sender, SenderEnd};
 
-use crate::wire::message::{Code, Entry, Outcome, Want};
+use crate::wire::message::{Code, Entry, Kind, Outcome, Want};
 
 /// Number of a carrier within its session; 0 is the control connection.
 pub type Carrier = u16;
@@ -89,8 +89,29 @@ pub enum Job {
     },
     /// No further entries follow.
     Listed,
-    /// Nothing more is at hand: what waits for company need not wait longer.
+    /// What waits for company need not wait longer.
     Idle,
+}
+
+/// How far the listing has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Announced {
+    /// Entries announced.
+    pub entries: u64,
+    /// Of these, all that are no directories.
+    pub files: u64,
+    /// Bytes of files whose size is known.
+    pub bytes: u64,
+}
+
+impl Announced {
+    fn add(&mut self, kind: &Kind) {
+        self.entries += 1;
+        self.files += u64::from(*kind != Kind::Dir);
+        if let Kind::File { size, .. } = kind {
+            self.bytes = self.bytes.saturating_add(*size);
+        }
+    }
 }
 
 /// What the target did.

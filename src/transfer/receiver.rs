@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::{Carrier, Event, Job, Violation};
+use super::{Announced, Carrier, Event, Job, Violation};
 use crate::{
     limits,
     wire::{
@@ -19,7 +19,6 @@ use crate::{
 #[derive(Debug)]
 pub struct Receiver {
     /// Entries announced so far.
-    announced: u64,
     listed: Option<Listed>,
     /// Announced entries without an outcome.
     open: BTreeMap<u64, Open>,
@@ -57,7 +56,7 @@ pub struct Receiver {
     done: u64,
     failed: u64,
     placed_total: u64,
-    bytes_listed: u64,
+    announced: Announced,
 }
 
 #[derive(Debug, Default)]
@@ -84,7 +83,6 @@ impl Receiver {
     /// only while the target keeps up: what arrives faster than it is placed waits in memory, and leaves the cache.
     pub fn new(window_max: u64) -> Self {
         Self {
-            announced: 0,
             listed: None,
             open: BTreeMap::new(),
             early: BTreeMap::new(),
@@ -110,7 +108,7 @@ impl Receiver {
             done: 0,
             failed: 0,
             placed_total: 0,
-            bytes_listed: 0,
+            announced: Announced::default(),
         }
     }
 
@@ -164,7 +162,7 @@ impl Receiver {
         match message {
             Message::Entries(batch) => {
                 // protocol.md [ENTRY-1]
-                if self.listed.is_some() || batch.first != self.announced {
+                if self.listed.is_some() || batch.first != self.announced.entries {
                     return Err(Violation::new("it announced entries out of order"));
                 }
                 // protocol.md [ENTRY-2]
@@ -173,14 +171,11 @@ impl Receiver {
                 }
                 for entry in &batch.entries {
                     let is_file = matches!(entry.kind, Kind::File { .. } | Kind::Stream);
-                    if let Kind::File { size, .. } = entry.kind {
-                        self.bytes_listed = self.bytes_listed.saturating_add(size);
-                    }
-                    self.open.insert(self.announced, Open { is_file, ..Open::default() });
-                    self.announced += 1;
+                    self.open.insert(self.announced.entries, Open { is_file, ..Open::default() });
+                    self.announced.add(&entry.kind);
                 }
                 self.jobs.push_back(Job::Entries { first: batch.first, entries: batch.entries });
-                let later = self.early.split_off(&self.announced);
+                let later = self.early.split_off(&self.announced.entries);
                 for (carrier, frame) in std::mem::replace(&mut self.early, later).into_values().flatten() {
                     self.early_frames -= 1;
                     self.on_content(carrier, frame)?;
@@ -189,7 +184,8 @@ impl Receiver {
             }
             Message::Listed(listed) => {
                 // protocol.md [ENTRY-5]
-                if self.listed.is_some() || listed.entries != self.announced || !self.early.is_empty() {
+                if self.listed.is_some() || listed.entries != self.announced.entries || !self.early.is_empty()
+                {
                     return Err(Violation::new("it ended its listing with a wrong count, or twice"));
                 }
                 self.listed = Some(listed);
@@ -226,7 +222,7 @@ impl Receiver {
             Frame::Hole(range) => (range.file, range.offset, range.len),
             _ => unreachable!("only content comes here"),
         };
-        if file >= self.announced {
+        if file >= self.announced.entries {
             // protocol.md [DATA-3]: within the credit, checked above; HOLE comes in order on the control connection.
             if matches!(frame, Frame::Hole(_)) || self.listed.is_some() {
                 return Err(Violation::new("it sent content of an entry that it never announced"));
@@ -287,7 +283,7 @@ impl Receiver {
 
     /// protocol.md [FILE-6]
     fn known(&self, file: u64) -> Result<(), Violation> {
-        if file < self.announced {
+        if file < self.announced.entries {
             return Ok(());
         }
         Err(Violation::new("it spoke of an entry that it never announced"))
@@ -437,9 +433,9 @@ impl Receiver {
         self.listed
     }
 
-    /// Entries announced and bytes of files announced so far.
-    pub fn listing_state(&self) -> (u64, u64) {
-        (self.announced, self.bytes_listed)
+    /// What has been announced.
+    pub fn announced(&self) -> Announced {
+        self.announced
     }
 
     /// Content placed, bytes, holes included.

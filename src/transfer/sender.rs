@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::{CONTROL, Carrier, Violation};
+use super::{Announced, CONTROL, Carrier, Violation};
 use crate::{
     limits,
     wire::{
@@ -97,8 +97,7 @@ pub struct Sender<S> {
     eager: bool,
     /// Content that the receiver is known not to want: nothing is read (a listing).
     listing_only: bool,
-    announced: u64,
-    bytes_listed: u64,
+    announced: Announced,
     listed: Option<Listed>,
     /// Announced entries that still wait for the control connection.
     unsent_entries: usize,
@@ -175,8 +174,7 @@ impl<S: Clone> Sender<S> {
         Self {
             eager,
             listing_only: false,
-            announced: 0,
-            bytes_listed: 0,
+            announced: Announced::default(),
             listed: None,
             unsent_entries: 0,
             open: BTreeMap::new(),
@@ -208,16 +206,13 @@ impl<S: Clone> Sender<S> {
         if batch.is_empty() {
             return;
         }
-        let first = self.announced;
+        let first = self.announced.entries;
         self.unsent_entries += batch.len();
         let entries = batch.iter().map(|(entry, _)| entry.clone()).collect();
         self.control.push_back(Frame::Message(Message::Entries(Entries { first, entries })));
         for (entry, source) in batch {
-            let file = self.announced;
-            self.announced += 1;
-            if let Kind::File { size, .. } = entry.kind {
-                self.bytes_listed = self.bytes_listed.saturating_add(size);
-            }
+            let file = self.announced.entries;
+            self.announced.add(&entry.kind);
             if self.listing_only {
                 continue;
             }
@@ -248,7 +243,7 @@ impl<S: Clone> Sender<S> {
 
     /// The listing is complete.
     pub fn on_listed(&mut self, listed: Listed) {
-        assert_eq!(listed.entries, self.announced);
+        assert_eq!(listed.entries, self.announced.entries);
         self.listed = Some(listed);
         self.control.push_back(Frame::Message(Message::Listed(listed)));
     }
@@ -458,9 +453,14 @@ impl<S: Clone> Sender<S> {
         self.sent_on.len()
     }
 
-    /// Entries and bytes of files announced so far, and the end of the listing once it is known.
-    pub fn listing_state(&self) -> (u64, u64, Option<Listed>) {
-        (self.announced, self.bytes_listed, self.listed)
+    /// What has been announced.
+    pub fn announced(&self) -> Announced {
+        self.announced
+    }
+
+    /// The end of the listing, once it is known.
+    pub fn listed(&self) -> Option<Listed> {
+        self.listed
     }
 
     /// Bytes queued, pieces in flight, bytes kept.

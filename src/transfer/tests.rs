@@ -275,7 +275,7 @@ impl World {
         }
         if let Some(frame) = state.wire.pop_front() {
             if let Frame::Data { file, .. } = &frame {
-                self.seen.overtook_entry += usize::from(*file >= self.receiver.listing_state().0);
+                self.seen.overtook_entry += usize::from(*file >= self.receiver.announced().entries);
             }
             self.receiver.handle_frame(carrier, frame).unwrap();
         }
