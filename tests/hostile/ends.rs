@@ -1,6 +1,7 @@
 //! How transfers end before their end: by signals, by peers that die or fall asleep; and how slow ones do not.
 
 use std::io::Write as _;
+use std::os::unix::ffi::OsStrExt as _;
 use std::time::Duration;
 
 use haul::run::clock;
@@ -329,6 +330,31 @@ fn a_sender_whose_confirmation_is_lost_says_that_all_was_sent() {
 
     let send = send.wait();
     send.fails(exit::CONNECT, &["127.0.0.1:", "all sent, confirmation missing"]);
+}
+
+#[test]
+fn what_is_finished_has_its_name_while_more_is_coming() {
+    let world = World::new();
+    // Too few for a batch, and never a pause that would end one: seconds long.
+    for number in 0..400 {
+        world.write(&format!("tree/{number}"), noise(20_000));
+    }
+    let recv = world.recv("in", &[]);
+    let send = world.start("client", [&["send", "tree", &recv.ticket], &SLOW[..]].concat());
+    let names = || {
+        let entries = std::fs::read_dir(world.path("in/tree")).into_iter().flatten().flatten();
+        entries.filter(|entry| !entry.file_name().as_bytes().starts_with(b".haul-")).count()
+    };
+
+    crate::world::eventually("the first name", || (names() > 0).then_some(()));
+    send.signal(Signal::KILL);
+    recv.process.says("still waiting");
+
+    let finished = names();
+    assert!((1..400).contains(&finished), "{finished}");
+    let again = world.run("client", ["send", "tree", &recv.ticket]);
+    recv.wait().is_done();
+    assert!(again.is_done().stderr.contains(&format!("{finished} unchanged")), "{finished}: {again:?}");
 }
 
 /// Passes so many bytes a second in each direction.
