@@ -74,7 +74,7 @@ pub fn verdict(sender: &Stats, receiver: &Stats, rate_bps: Option<u64>) -> Verdi
     // The sender's queue was full, and nothing behind it explains why: it kept to a rate that this side was not told.
     let held_back = percent(sender.peer_wait_us);
     let explained = worst_end.1.max(network.1);
-    if explained < EXPLAINS_PERCENT && explained < held_back {
+    if explained < EXPLAINS_PERCENT && explained < held_back && network.1 < SHOWS_PERCENT {
         return named(Limit::Rate, held_back);
     }
     if explained < SHOWS_PERCENT {
@@ -168,8 +168,11 @@ mod tests {
     fn a_full_queue_with_nothing_in_its_way_was_held_back_by_a_rate() {
         let held_back = Stats { peer_wait_us: 9 * SECOND, ..stats() };
         let pressed = Stats { network_wait_us: 8 * SECOND, ..held_back };
+        // Several connections, each of them full for a part of the time.
+        let in_turns = Stats { network_wait_us: 4 * SECOND, ..held_back };
 
         assert_eq!(verdict(&held_back, &stats(), None).limit, Limit::Rate);
+        assert_eq!(verdict(&in_turns, &stats(), None).limit, Limit::Network);
         assert_eq!(verdict(&pressed, &stats(), None).limit, Limit::Network);
     }
 
