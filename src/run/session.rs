@@ -657,6 +657,49 @@ mod tests {
     }
 
     #[test]
+    fn a_close_on_a_further_connection_is_a_violation_whatever_it_says() {
+        // protocol.md [CLOSE-1]
+        let cause_of = |carrier| {
+            let session = Session::new(Role::Receiver(Receiver::new(1 << 20)), None, "there", Arc::default());
+            let close = Close { code: Code::NotAllowed, text: "no".to_owned() };
+            session.on_frame(carrier, Frame::Message(Message::Close(close)));
+            session.result().unwrap().unwrap_err().cause
+        };
+
+        assert_eq!(cause_of(CONTROL), Cause::NotAllowed);
+        assert_eq!(cause_of(1), Cause::Peer);
+    }
+
+    #[test]
+    fn who_asked_for_a_listing_may_close_it_at_any_time_and_who_asked_for_files_may_not() {
+        // protocol.md [END-3]
+        let closed = |sender| {
+            let session = Session::new(Role::Sender(sender), None, "there", Arc::default());
+            let close = Close { code: Code::Done, text: String::new() };
+            session.on_frame(CONTROL, Frame::Message(Message::Close(close)));
+            session.result().unwrap()
+        };
+
+        assert!(closed(Sender::listing()).is_ok());
+        assert_eq!(closed(Sender::new(false)).unwrap_err().cause, Cause::Peer);
+    }
+
+    #[test]
+    fn a_sender_answers_the_receipt_with_its_close() {
+        // protocol.md [END-3]
+        let mut sender = Sender::new(false);
+        sender.on_listed(Listed::default());
+        let session = Session::new(Role::Sender(sender), None, "there", Arc::default());
+        while session.poll_frame(CONTROL).unwrap().is_some() {}
+        assert_eq!(session.take_close(), None);
+
+        session.on_frame(CONTROL, Frame::Message(Message::Receipt(Receipt::default())));
+
+        assert_eq!(session.take_close(), Some(Close { code: Code::Done, text: String::new() }));
+        assert!(session.result().unwrap().unwrap().is_confirmed);
+    }
+
+    #[test]
     fn a_receiver_counts_what_the_sender_could_not_keep() {
         let results = Arc::<Results>::default();
         let session = Session::new(Role::Receiver(Receiver::new(1 << 20)), None, "there", results.clone());

@@ -223,6 +223,19 @@ fn a_newer_peer_comes_down_to_what_the_older_knows() {
 }
 
 #[test]
+fn chunks_stay_small_however_large_both_take_them() {
+    // protocol.md [HELLO-6]
+    let takes = |hello: &Hello| Hello { chunk_max: 4 << 20, ..hello.clone() };
+    let (client, server) = (takes(&HELLO_OF_CLIENT), takes(&HELLO_OF_SERVER));
+
+    let (client, server) = Pair::with_hellos(true, Credential::Open, client, server)
+        .open(&Prover::Key(ProofKey::open()))
+        .unwrap();
+
+    assert_eq!((client.chunk_bytes, server.chunk_bytes), (1 << 20, 1 << 20));
+}
+
+#[test]
 fn before_authentication_a_peer_may_send_just_so_much() {
     // protocol.md [AUTH-6]
     let hello = HELLO_OF_CLIENT.encode();

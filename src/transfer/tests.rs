@@ -871,6 +871,7 @@ fn credit_comes_back_with_placement_and_never_falls_with_the_window() {
 
 #[test]
 fn the_window_grows_while_the_target_keeps_up_and_not_while_data_waits() {
+    // protocol.md [CREDIT-3]: it never is below the least.
     let least = limits::CREDIT_MIN_BYTES;
     let piece = limits::CHUNK_BYTES as u64;
     let window_after = |bytes: u64, waiting: u64| {

@@ -665,6 +665,28 @@ mod tests {
     }
 
     #[test]
+    fn ranges_are_whole_records_and_no_more_than_a_frame_has() {
+        // protocol.md [DATA-2]
+        let ranges = |count: usize| {
+            let mut payload = Vec::new();
+            for _ in 0..count {
+                put_placed(&Placed { file: 0, offset: 0, len: 1 }, &mut payload);
+            }
+            payload
+        };
+        let hole = |payload: &[u8]| Frame::decode(FrameType::Hole, payload).is_ok();
+        let feedback =
+            |payload: Vec<u8>| Frame::decode(FrameType::Feedback, &[vec![0; 8], payload].concat()).is_ok();
+
+        assert!(hole(&ranges(1)));
+        assert!(!hole(&[ranges(1), vec![0]].concat()), "a byte behind the range");
+        assert!(!hole(&ranges(2)), "two ranges");
+        assert!(!feedback([ranges(1), vec![1]].concat()), "a part of a record");
+        assert!(feedback(ranges(limits::RECORDS_PER_FRAME)));
+        assert!(!feedback(ranges(limits::RECORDS_PER_FRAME + 1)));
+    }
+
+    #[test]
     fn numbers_and_types_agree() {
         for kind in FrameType::ALL {
             assert_eq!(FrameType::from_number(kind.number()), Some(kind));

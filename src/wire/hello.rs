@@ -323,6 +323,51 @@ mod tests {
     }
 
     #[test]
+    fn a_known_extension_has_its_form_just_to_its_bounds() {
+        // protocol.md [HELLO-3]
+        let chunk = |bytes: usize| u32::try_from(bytes).unwrap().to_le_bytes().to_vec();
+        let join = |stream: usize| [&[9; 16][..], &u16::try_from(stream).unwrap().to_le_bytes()].concat();
+        let (least, most) = (limits::CHUNK_MIN_BYTES, limits::CHUNK_MAX_BYTES);
+        let agent = |len: usize| vec![b'a'; len];
+        let pairs = [
+            ("a short nonce", EXT_NONCE, vec![1; 32], vec![1; 31]),
+            ("a long nonce", EXT_NONCE, vec![1; 32], vec![1; 33]),
+            ("few features", EXT_FEATURES, vec![0xff; 8], vec![0xff; 7]),
+            ("many features", EXT_FEATURES, vec![0xff; 8], vec![0xff; 9]),
+            ("a small chunk", EXT_CHUNK_MAX, chunk(least), chunk(least - 1)),
+            ("a large chunk", EXT_CHUNK_MAX, chunk(most), chunk(most + 1)),
+            ("a short number", EXT_CHUNK_MAX, chunk(least), chunk(least)[..3].to_vec()),
+            ("a long agent", EXT_AGENT, agent(AGENT_MAX_BYTES), agent(AGENT_MAX_BYTES + 1)),
+            ("an agent that is no text", EXT_AGENT, b"\xc3\xa9".to_vec(), b"\xc3".to_vec()),
+            ("the control connection", EXT_JOIN, join(1), join(0)),
+            ("a stream too many", EXT_JOIN, join(limits::STREAMS_MAX - 1), join(limits::STREAMS_MAX)),
+            ("a short join", EXT_JOIN, join(1), join(1)[..17].to_vec()),
+            ("a long join", EXT_JOIN, join(1), [join(1), vec![0]].concat()),
+        ];
+        for (what, kind, inside, outside) in pairs {
+            let nonce = if kind == EXT_NONCE { Vec::new() } else { extension(EXT_NONCE, &[1; 32]) };
+            let decode = |value: &[u8]| {
+                Hello::decode(&with_extensions(&[&nonce[..], &extension(kind, value)].concat()))
+            };
+
+            assert!(matches!(decode(&inside), Ok(Some(_))), "{what}: just inside");
+            assert_eq!(decode(&outside), Err(HelloError::Malformed), "{what}: just outside");
+        }
+    }
+
+    #[test]
+    fn an_extension_that_runs_past_the_end_is_malformed() {
+        // protocol.md [HELLO-3]
+        let nonce = extension(EXT_NONCE, &[1; 32]);
+        let unknown = extension(0x7001, b"from the future");
+
+        for kept in 1..unknown.len() {
+            let cut = with_extensions(&[&nonce[..], &unknown[..kept]].concat());
+            assert_eq!(Hello::decode(&cut), Err(HelloError::Malformed), "{kept} bytes of it");
+        }
+    }
+
+    #[test]
     fn only_the_nonce_is_mandatory() {
         // protocol.md [HELLO-4]
         assert_eq!(Hello::decode(&with_extensions(&[])), Err(HelloError::Malformed));

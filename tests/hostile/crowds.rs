@@ -5,11 +5,13 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use haul::integrity::crc32c::crc32c;
+use haul::limits;
 use haul::run::clock;
+use haul::wire::frame::Frame;
 use haul::wire::hello::Hello;
 
 use crate::opening::is_serving;
-use crate::peer::Guest;
+use crate::peer::{Guest, push};
 use crate::world::{World, timed};
 
 /// Connections that stay idle; 10,000 need as many descriptors here and a quarter of them there.
@@ -77,6 +79,25 @@ fn an_honest_client_completes_among_thousands_of_idle_connections() {
     if let Ok(descriptors) = std::fs::read_dir(format!("/proc/{}/fd", server.process.id())) {
         let count = descriptors.count();
         assert!(count < 400, "{count} descriptors");
+    }
+}
+
+#[test]
+fn each_of_many_sessions_is_granted_a_largest_chunk() {
+    // protocol.md [CREDIT-3]
+    let world = World::new();
+    let server = world.serve("root", &[]);
+    let guest = Guest::new();
+    // More than the memory for all of them holds.
+    let count = limits::CREDIT_TOTAL_BYTES / limits::CREDIT_MIN_BYTES + 4;
+
+    let mut sessions: Vec<_> = (0..count).map(|_| guest.open(&server.ticket, push()).0).collect();
+
+    for wire in &mut sessions {
+        let Some(Frame::Feedback { credit, .. }) = wire.next() else {
+            panic!("its first word is the credit")
+        };
+        assert!(credit >= limits::CREDIT_MIN_BYTES, "{credit} bytes");
     }
 }
 

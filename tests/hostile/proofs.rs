@@ -158,6 +158,30 @@ fn a_claimed_ticket_admits_nobody_else_while_its_owner_is_gone() {
 }
 
 #[test]
+fn a_claim_outlives_a_crash_of_the_server() {
+    // protocol.md [AUTH-8]
+    let world = World::new();
+    world.write("b", "not yours");
+    let server = world.recv("in", &[]);
+    let owner = Guest::new();
+    let (wire, _) = owner.open(&server.ticket, push());
+    let ticket = server.ticket.clone();
+    drop(server);
+    wire.cut();
+
+    let server = world.recv("in", &[]);
+    let other = world.run("other", ["send", "b", &server.ticket]);
+    let (mut wire, _) = owner.open(&server.ticket, push());
+    let outcomes = send_all(&mut wire, &[file("mine", 2)], b"ok").unwrap();
+
+    assert_eq!(server.ticket, ticket);
+    other.fails(exit::NOT_ALLOWED, &["not allowed"]).in_one_line();
+    assert_eq!(outcomes[&0], Outcome::Done);
+    server.wait().is_done();
+    assert_eq!(world.names("in"), ["mine"]);
+}
+
+#[test]
 fn the_owner_of_a_one_time_ticket_is_in_only_once() {
     // protocol.md [AUTH-8]
     let world = World::new();

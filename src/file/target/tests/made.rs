@@ -93,6 +93,7 @@ fn a_link_in_the_middle_of_a_later_name_is_not_followed() {
 
 #[test]
 fn a_hard_link_waits_for_its_file_and_is_the_same_file() {
+    // protocol.md [ENTRY-3]
     let mut world = World::new();
     world.announce(vec![linked("f", 1), hardlink("g", 0)]).unwrap();
     assert!(world.idle().is_empty());
@@ -110,6 +111,7 @@ fn a_hard_link_waits_for_its_file_and_is_the_same_file() {
 
 #[test]
 fn a_hard_link_to_a_failed_file_fails_too() {
+    // protocol.md [ENTRY-3]
     let mut world = World::new();
     world.announce(vec![linked("f", 1), hardlink("g", 0)]).unwrap();
 
