@@ -213,7 +213,6 @@ fn the_ticket_of_a_server_survives_it_and_ends_when_asked() {
     here.start(["get", &third.at("file"), "-o", "again"]).end().with(0);
 }
 
-/// protocol.md [AUTH-8]
 #[test]
 fn a_one_time_ticket_survives_a_crash_and_ends_with_its_transfer() {
     let (here, there) = (Place::new(), Place::new());
