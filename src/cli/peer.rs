@@ -155,18 +155,15 @@ pub fn explain_wrong_key(place: &Place, home: &Home, found: KeyHash) -> Option<S
     Some(home.key_changed(host, known, found).to_string())
 }
 
-/// Keeps the key of a standing server whose ticket has worked.
-pub fn remember(place: &Place, home: &Home, key: Option<KeyHash>, out: &Output) {
-    let (Address::Ticket(ticket), Some(key)) = (&place.address, key) else { return };
-    if ticket.one_time {
-        return;
-    }
-    for host in &ticket.addresses {
-        if matches!(home.known_peer(host), Ok(None))
-            && let Err(error) = home.remember_peer(host, key)
-        {
-            out.detail(&error.to_string());
-        }
+/// Keeps the key of a standing server whose ticket has worked, for the address under which it was reached: what the
+/// ticket says of others is nothing but its word.
+pub fn remember(place: &Place, home: &Home, reached: Option<(HostPort, KeyHash)>, out: &Output) {
+    let (Address::Ticket(ticket), Some((host, key))) = (&place.address, reached) else { return };
+    if !ticket.one_time
+        && matches!(home.known_peer(&host), Ok(None))
+        && let Err(error) = home.remember_peer(&host, key)
+    {
+        out.detail(&error.to_string());
     }
 }
 

@@ -11,6 +11,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -88,6 +89,8 @@ pub struct Rates {
 #[derive(Debug)]
 pub struct ProgressView {
     bar: ProgressBar,
+    /// Somebody else has the terminal.
+    is_away: AtomicBool,
     pace: Mutex<Pace>,
 }
 
@@ -102,13 +105,14 @@ impl ProgressView {
         let style = ProgressStyle::with_template("{msg}").expect("the template is well-formed");
         Self {
             bar: ProgressBar::with_draw_target(None, target).with_style(style),
+            is_away: AtomicBool::new(false),
             pace: Mutex::new(Pace::default()),
         }
     }
 
     /// Takes the latest state; `now` runs from any fixed moment. Cheap enough for each file and each chunk.
     pub fn show(&self, progress: &Progress, now: Duration) {
-        if self.bar.is_hidden() {
+        if self.bar.is_hidden() || self.is_away.load(Relaxed) {
             return;
         }
         let mut pace = self.pace.lock().unwrap_or_else(PoisonError::into_inner);
@@ -126,6 +130,18 @@ impl ProgressView {
     /// Takes the display away while `f` writes to the terminal. `f` must not use the view.
     pub fn suspend<T>(&self, f: impl FnOnce() -> T) -> T {
         self.bar.suspend(f)
+    }
+
+    /// Takes the display away until [`Self::come_back`].
+    pub fn go_away(&self) {
+        self.is_away.store(true, Relaxed);
+        self.bar.finish_and_clear();
+    }
+
+    /// Shows again what [`Self::show`] is told.
+    pub fn come_back(&self) {
+        self.bar.reset();
+        self.is_away.store(false, Relaxed);
     }
 
     /// Takes the display away for good.

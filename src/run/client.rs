@@ -17,7 +17,7 @@ use super::{
 use crate::{
     file::target::{Expect, Target},
     limits,
-    security::KeyHash,
+    security::{HostPort, KeyHash},
     session::{ClientOpening, Opened},
     stream::Growth,
     transfer::{CONTROL, Receiver, Sender},
@@ -95,8 +95,8 @@ pub enum Wish {
 pub struct Ended {
     /// The result.
     pub report: Report,
-    /// The server's key, when there was a session.
-    pub key: Option<KeyHash>,
+    /// Under which of its addresses the server was reached, and its key, when there was a session with TLS.
+    pub reached: Option<(HostPort, KeyHash)>,
     /// The key that the server showed in the place of the pinned one.
     pub wrong_key: Option<KeyHash>,
 }
@@ -136,11 +136,11 @@ impl Client {
         let is_sender = matches!(wish, Wish::Push { .. });
         let start = clock::now();
         let mut wrong_key = None;
-        let (end, name, key) = match drive(&peer, &options, wish, &running, decide).await {
-            Ok((end, opened)) => (
+        let (end, name, reached) = match drive(&peer, &options, wish, &running, decide).await {
+            Ok((end, opened, at)) => (
                 end,
                 format!("{} ({})", peer.name(), crate::file::path::escape(opened.peer_agent.as_bytes())),
-                opened.peer_key,
+                opened.peer_key.map(|key| (at, key)),
             ),
             Err(error) => {
                 wrong_key = error.wrong_key;
@@ -154,17 +154,18 @@ impl Client {
             is_sender,
             is_encrypted: !peer.is_plain,
             digest: options.digest,
+            is_dry_run: options.dry_run,
             rate_bps: options.rate_bps,
             elapsed: clock::now().duration_since(start),
             wire_bytes: running.session.meter.wire_bytes(),
             end,
             counts: &counts,
         });
-        Ended { report, key, wrong_key }
+        Ended { report, reached, wrong_key }
     }
 }
 
-type Driven = (Result<SessionEnd, RunError>, Opened);
+type Driven = (Result<SessionEnd, RunError>, Opened, HostPort);
 
 async fn drive(
     peer: &Peer,
@@ -176,8 +177,11 @@ async fn drive(
     let Running { session, results } = running;
     let is_in_order = matches!(wish, Wish::Pull { is_in_order: true, .. });
     let is_listing = matches!(wish, Wish::List { .. });
+    let Options { digest, overwrite, mut checksum, dry_run, .. } = *options;
     let intent = match wish {
         Wish::Push { source, target, expect } => {
+            // What is there already is compared too: the source has to be read for that.
+            checksum |= !matches!(expect, Expect::None);
             sending::start(session, results, source, Reading { digest: options.digest, expect })?;
             Intent::Push { target }
         }
@@ -187,7 +191,6 @@ async fn drive(
         }
         Wish::List { intent } => intent,
     };
-    let Options { digest, overwrite, checksum, dry_run, .. } = *options;
     let open = Open { intent, digest, overwrite, checksum, dry_run };
     if !open_fits(&open) {
         let text = "too many or too long sources and patterns for one command; split it";
@@ -197,16 +200,19 @@ async fn drive(
     }
 
     let opening = async {
-        let wire = connect::connect(peer).await?;
+        let (mut wire, mut at) = connect::connect(peer).await?;
         if let (None, Some(key)) = (peer.key, wire.link.channel().peer_key()) {
             decide(key).await?;
+            // The server does not wait as long as a person thinks.
+            (wire, at) = connect::connect(&Peer { key: Some(key), ..peer.clone() }).await?;
         }
         let hello = Hello::ours(clock::random(), None);
         let opening = ClientOpening::new(peer.credential(), hello, Some(open));
-        connect::open(wire, &peer.name(), opening, Some(session)).await
+        let (wire, opened) = connect::open(wire, &peer.name(), opening, Some(session)).await?;
+        Ok((wire, opened, at))
     };
-    let (wire, opened) = tokio::select! {
-        opened = opening => opened.inspect_err(|error| session.fail(error.clone()))?,
+    let (wire, opened, at) = tokio::select! {
+        opened = opening => opened.inspect_err(|error: &RunError| session.fail(error.clone()))?,
         // A local failure or a signal before there is a connection.
         end = session.ended() => return Err(end.err().unwrap_or_else(|| RunError::cut_off(&peer.name()))),
     };
@@ -224,7 +230,7 @@ async fn drive(
     pump::run(wire, CONTROL, session).await;
     let end = session.cleared().await;
     streams.shutdown().await;
-    Ok((end.map_err(|error| without_last_word(error, session)), opened))
+    Ok((end.map_err(|error| without_last_word(error, session)), opened, at))
 }
 
 /// A sender that has sent everything and misses only the receiver's last word has not failed, and does not know.

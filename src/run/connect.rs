@@ -72,28 +72,29 @@ impl Peer {
     }
 }
 
-/// Connects: the first address whose TLS handshake passes wins.
-pub async fn connect(peer: &Peer) -> Result<Wire, RunError> {
+/// Connects: the first address whose TLS handshake passes wins, and is named.
+pub async fn connect(peer: &Peer) -> Result<(Wire, HostPort), RunError> {
     let mut addresses = Vec::new();
     let mut last = None;
     for at in &peer.addresses {
         match net::resolve(at.host(), at.port()).await {
-            Ok(found) => addresses.extend(found),
+            Ok(found) => addresses.extend(found.into_iter().map(|address| (at.clone(), address))),
             Err(error) => {
                 last =
                     Some(RunError::new(Cause::Connection, format!("{at}: cannot find this host: {error}")));
             }
         }
     }
-    addresses.dedup();
+    addresses.dedup_by_key(|(_, address)| *address);
     let mut attempts = JoinSet::new();
     let mut waiting = addresses.into_iter();
     let mut next_at = Instant::now();
     loop {
         if attempts.is_empty() || Instant::now() >= next_at {
             match waiting.next() {
-                Some(address) => {
-                    attempts.spawn(attempt(peer.clone(), address));
+                Some((at, address)) => {
+                    let attempt = attempt(peer.clone(), address);
+                    attempts.spawn(async move { attempt.await.map(|wire| (wire, at)) });
                     next_at = Instant::now() + limits::ATTEMPT_DELAY;
                 }
                 None if attempts.is_empty() => {
@@ -106,7 +107,7 @@ pub async fn connect(peer: &Peer) -> Result<Wire, RunError> {
         }
         tokio::select! {
             Some(result) = attempts.join_next() => match result {
-                Ok(Ok(wire)) => return Ok(wire),
+                Ok(Ok(connected)) => return Ok(connected),
                 Ok(Err(error)) => {
                     next_at = Instant::now();
                     last = Some(more_telling(last, error));
@@ -182,7 +183,7 @@ pub async fn open(
 
 /// Opens one more connection of a session.
 pub async fn join(peer: &Peer, session: &Opened, stream: u16) -> Result<Wire, RunError> {
-    let wire = connect(peer).await?;
+    let (wire, _) = connect(peer).await?;
     let join = Join { session: session.session, stream };
     let credential = Credential::Join { secret: session.secret.clone(), join };
     let opening = ClientOpening::new(credential, Hello::ours(clock::random(), Some(join)), None);
