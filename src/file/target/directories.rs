@@ -16,8 +16,8 @@ pub(super) struct Filling {
     pub(super) path: RelPath,
     /// Permission bits that it gets in the end.
     pub(super) mode: u32,
-    /// Modification time that it gets in the end.
-    pub(super) mtime: Mtime,
+    /// Modification time that it gets in the end; `None` for one that stood there and is left as it was.
+    pub(super) mtime: Option<Mtime>,
     /// The directory around it.
     pub(super) parent: Option<u64>,
     /// What will be told unless its metadata cannot be set; [`Outcome::Unchanged`] as long as it was there already
@@ -111,6 +111,12 @@ impl Directories {
     pub(super) fn take_all(&mut self) -> Vec<Filling> {
         let all = std::mem::take(&mut self.filling);
         all.into_values().rev().map(|state| state.directory).collect()
+    }
+
+    /// Whether the directory is being filled and is ours to change.
+    pub(super) fn is_ours(&self, path: &RelPath) -> bool {
+        let latest = self.latest.get(path).and_then(|number| self.filling.get(number));
+        latest.is_some_and(|state| state.directory.mtime.is_some())
     }
 
     /// A directory that is being filled.
@@ -217,7 +223,7 @@ mod tests {
 
     fn filling(name: &str, parent: Option<u64>) -> Filling {
         let mtime = Mtime { secs: 0, nanos: 0 };
-        Filling { path: path(name), mode: 0o755, mtime, parent, outcome: Outcome::Done }
+        Filling { path: path(name), mode: 0o755, mtime: Some(mtime), parent, outcome: Outcome::Done }
     }
 
     fn path(name: &str) -> RelPath {

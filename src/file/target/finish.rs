@@ -100,7 +100,7 @@ impl Tree {
     fn finish(&mut self, number: u64) -> Settled {
         let (Filling { path, mode, mtime, parent, mut outcome }, is_latest) = self.directories.remove(number);
         if is_latest && !self.rules.dry_run {
-            let result = self.set_directory_metadata(&path, mode, Some(mtime));
+            let result = self.set_directory_metadata(&path, mode, mtime);
             outcome = match (outcome, result) {
                 (Outcome::Done | Outcome::Unchanged, Err(failure)) => failed(failure),
                 (Outcome::Unchanged, Ok(had_time)) if !had_time => Outcome::Done,

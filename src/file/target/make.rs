@@ -16,16 +16,13 @@ use crate::file::disk::write::{self, TempNames};
 use crate::file::failure::Failure;
 use crate::file::part::{Existing, Part, Replace};
 use crate::file::path::RelPath;
-use crate::wire::message::{Code, Mtime, Outcome};
+use crate::wire::message::{Code, Mtime, Outcome, Overwrite};
 
 impl Tree {
     /// A directory was announced.
-    pub(super) fn on_directory(&mut self, ledger: &mut Ledger, seen: Seen, broken: Option<Failure>) {
-        match broken.map_or_else(|| self.make_directory(&seen), Err) {
-            Ok(outcome) => {
-                let Seen { number, parent, path, mode, mtime } = seen;
-                self.directories.enter(number, Filling { path, mode, mtime, parent, outcome });
-            }
+    pub(super) fn on_directory(&mut self, ledger: &mut Ledger, seen: &Seen, broken: Option<Failure>) {
+        match broken.map_or_else(|| self.make_directory(seen), Err) {
+            Ok(filling) => self.directories.enter(seen.number, filling),
             Err(failure) => {
                 self.directories.enter_broken(seen.path.clone(), failure.code);
                 self.settle(ledger, seen.settled(failed(failure)));
@@ -131,9 +128,17 @@ impl Tree {
         self.make_link(path, wish.plan_link(there), |dir, names| Part::hardlink(dir, &source, name, names))
     }
 
-    /// Makes the directory, or makes the one that is there writable for as long as it is filled.
-    fn make_directory(&mut self, seen: &Seen) -> Result<Outcome, Failure> {
+    /// Makes the directory, or makes the one that is there writable for as long as it is filled. That one gets mode and
+    /// time of the source only if the policy lets it be changed. protocol.md [OPEN-4]
+    fn make_directory(&mut self, seen: &Seen) -> Result<Filling, Failure> {
         let path = &seen.path;
+        let filling = |outcome| Filling {
+            path: path.clone(),
+            mode: seen.mode,
+            mtime: Some(seen.mtime),
+            parent: seen.parent,
+            outcome,
+        };
         let cannot = |errno| Failure::of(errno, "make the directory", path.as_bytes());
         let (parent, name) = path.split_last();
         if !self.rules.dry_run {
@@ -141,7 +146,7 @@ impl Tree {
             match write::make_dir(&*dir, name, 0o700 | seen.mode & 0o777) {
                 Ok(()) => {
                     self.dirs.note_change(dir);
-                    return Ok(Outcome::Done);
+                    return Ok(filling(Outcome::Done));
                 }
                 Err(Errno::EXIST) => {}
                 Err(errno) => return Err(cannot(errno)),
@@ -149,7 +154,11 @@ impl Tree {
         }
         let site = examine(&mut self.dirs, path)?;
         let Some(found) = site.found else {
-            return if self.rules.dry_run { Ok(Outcome::Planned) } else { Err(cannot(Errno::NOENT)) };
+            return if self.rules.dry_run {
+                Ok(filling(Outcome::Planned))
+            } else {
+                Err(cannot(Errno::NOENT))
+            };
         };
         if found.kind != FoundKind::Directory {
             let text = "something that is not a directory is in the way";
@@ -162,11 +171,20 @@ impl Tree {
             // Where this is not allowed, what is put into it will say so.
             let _ = write::set_mode_of_dir(&*dir, name, found.mode | 0o700);
         }
-        Ok(match found.mode == seen.mode {
+        let may_change = self.directories.is_ours(path)
+            || match self.rules.overwrite {
+                Overwrite::Never => false,
+                Overwrite::Newer => seen.mtime > found.existing.mtime,
+                Overwrite::Different | Overwrite::Always => true,
+            };
+        if !may_change {
+            return Ok(Filling { mode: found.mode, mtime: None, ..filling(Outcome::Unchanged) });
+        }
+        Ok(filling(match found.mode == seen.mode {
             true => Outcome::Unchanged,
             false if self.rules.dry_run => Outcome::Planned,
             false => Outcome::Done,
-        })
+        }))
     }
 
     /// Carries out the plan for a link: `make` puts it beside its name.

@@ -401,4 +401,4 @@ const READ_BYTES: usize = 256 << 10;
 /// of files that arrive at once over `limits::STREAMS_MAX` connections.
 const PARTS_OPEN_MAX: usize = 64;
 const _: () = assert!(PARTS_OPEN_MAX >= 2 * limits::STREAMS_MAX);
-const NOT_EXPECTED: &str = "the sender's file does not have the expected digest";
+pub(super) const NOT_EXPECTED: &str = "the sender's file does not have the expected digest";

@@ -12,7 +12,7 @@ use super::examine::{Plan, Site, Wish, dir_failure, examine};
 use super::expected::Expected;
 use super::ledger::{Ledger, failed};
 use super::links::LinkedFiles;
-use super::receive::Receiving;
+use super::receive::{NOT_EXPECTED, Receiving};
 use crate::file::disk::target_dirs::{Dir, TargetDirs};
 use crate::file::disk::write::{self, TempNames};
 use crate::file::failure::{Failure, reason};
@@ -40,6 +40,8 @@ pub(super) struct Tree {
     /// Free space when the current batch came, if it was asked for and the disk says.
     free_bytes: Option<Option<u64>>,
     expected: Expected,
+    /// Of files that hard links may name, those with an expected digest.
+    expected_of_linked: HashMap<u64, [u8; 32]>,
     busy: Arc<BusyNames>,
     below: Option<RelPath>,
     rename_top: Option<Vec<u8>>,
@@ -52,7 +54,7 @@ pub(super) struct Rules {
     pub(super) verify_disk: bool,
     pub(super) dry_run: bool,
     pub(super) eager: bool,
-    overwrite: Overwrite,
+    pub(super) overwrite: Overwrite,
     checksum: bool,
     pub(super) links: LinkRule,
     keep_setid: bool,
@@ -154,6 +156,7 @@ impl Tree {
             scratch: Vec::new(),
             free_bytes: None,
             expected: Expected::new(config.expect),
+            expected_of_linked: HashMap::new(),
             busy: config.busy,
             below,
             rename_top,
@@ -210,14 +213,27 @@ impl Tree {
                 let file = FileSeen { size: None, sparse: false, linked: false, name: entry.name };
                 self.on_file(ledger, &seen, &file, broken);
             }
-            Kind::Dir => self.on_directory(ledger, seen, broken),
+            Kind::Dir => self.on_directory(ledger, &seen, broken),
             Kind::Symlink { target } => {
                 let result = broken.map_or_else(|| self.make_symlink(&seen, &target), Err);
                 self.settle(ledger, seen.settled(result.unwrap_or_else(failed)));
             }
-            Kind::Hardlink { file } => self.on_hardlink(ledger, seen, file, broken)?,
+            Kind::Hardlink { file } => {
+                let unexpected = self.check_hardlink(&entry.name, file).err();
+                self.on_hardlink(ledger, seen, file, broken.or(unexpected))?;
+            }
         }
         Ok(())
+    }
+
+    /// Another name of a file has to be expected with the digest of that file.
+    fn check_hardlink(&mut self, name: &[u8], file: u64) -> Result<(), Failure> {
+        match self.expected.of(name)? {
+            Some(digest) if self.expected_of_linked.get(&file) != Some(&digest) => {
+                Err(Failure::new(Code::Integrity, name, NOT_EXPECTED))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The digests known beforehand.
@@ -246,6 +262,9 @@ impl Tree {
     fn on_file(&mut self, ledger: &mut Ledger, seen: &Seen, file: &FileSeen, broken: Option<Failure>) {
         // Asked in any case: a name that fails below is not missing.
         let expected = self.expected.of(&file.name);
+        if let (true, Ok(Some(digest))) = (file.linked, &expected) {
+            self.expected_of_linked.insert(seen.number, *digest);
+        }
         match broken.map_or(expected, Err).and_then(|expected| self.decide(seen, file, expected)) {
             Ok(Decision::Settle(outcome)) => {
                 self.settle(ledger, Settled { linked: file.linked, ..seen.settled(outcome) });

@@ -27,6 +27,8 @@ pub(super) struct Lister {
     pub(super) listed: Listed,
     /// For a person to read: hard links are files, and nobody asks what would be kept.
     pub(super) is_shown: bool,
+    /// Every name of a file is sent as a file of its own.
+    pub(super) copies_links: bool,
     /// Directories are entered.
     is_recursive: bool,
     /// The user whose files keep their owner.
@@ -69,6 +71,7 @@ impl Lister {
             tops: remembers_tops.then(HashSet::new),
             listed: Listed::default(),
             is_shown: false,
+            copies_links: false,
             is_recursive: true,
             uid: read::effective_uid(),
         }
@@ -130,7 +133,11 @@ impl Lister {
 
     /// The kind of a regular file: itself, or one more name of one that was announced.
     fn file(&mut self, meta: &Meta) -> Kind {
-        let name = if self.is_shown { Name::Only } else { self.links.see(meta, self.listed.entries) };
+        let name = match meta.nlink {
+            _ if self.is_shown => Name::Only,
+            2.. if self.copies_links => Name::Copy,
+            _ => self.links.see(meta, self.listed.entries),
+        };
         if let Name::Further(file) = name {
             assert!(file < self.listed.entries, "a link names an earlier entry");
             return Kind::Hardlink { file };

@@ -152,6 +152,12 @@ impl Walk {
         Self::below(root, requests, Lister::showing(recursive))
     }
 
+    /// Sends every name of a file as a file of its own, so that each of them is read.
+    pub fn copying_links(mut self) -> Self {
+        self.lister.copies_links = true;
+        self
+    }
+
     /// What was left out or is not kept, so far.
     pub fn not_kept(&self) -> NotKept {
         self.lister.listed.not_kept
