@@ -28,6 +28,8 @@ pub struct Report {
     pub transport: &'static str,
     /// Encrypted and authenticated by TLS; `false` with `--plain`: checksums only.
     pub encrypted: bool,
+    /// Nothing was done: this is what would happen.
+    pub dry_run: bool,
     /// Files and links that arrived.
     pub files: u64,
     /// Directories made or found.
@@ -144,6 +146,8 @@ pub struct Facts<'a> {
     pub is_encrypted: bool,
     /// The agreed digest.
     pub digest: DigestKind,
+    /// Whether it only said what would happen.
+    pub is_dry_run: bool,
     /// The rate asked for, bits a second.
     pub rate_bps: Option<u64>,
     /// From the connection to the end.
@@ -172,6 +176,7 @@ impl Report {
             role: if facts.is_sender { "sender" } else { "receiver" },
             transport: "tcp",
             encrypted: facts.is_encrypted,
+            dry_run: facts.is_dry_run,
             files: counts.files,
             directories: counts.directories,
             directories_changed: counts.directories_changed,

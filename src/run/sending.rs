@@ -54,13 +54,14 @@ pub fn start(
     source: Source,
     reading: Reading,
 ) -> Result<(), RunError> {
+    let stdin_name = if let Source::Stdin(name) = &source { name.clone() } else { Vec::new() };
     let (s, r) = (session.clone(), results.clone());
     spawn(session, "lister", move || match source {
         Source::Walk(walk) => list(&s, &r, *walk),
         Source::Stdin(name) => announce_stdin(&s, name),
     })?;
     let (s, r) = (session.clone(), results.clone());
-    spawn(session, "reader", move || Reader::new(s, r, reading).run())
+    spawn(session, "reader", move || Reader::new(s, r, reading, stdin_name).run())
 }
 
 /// Starts only the lister, for a peer that asked what there is.
@@ -182,6 +183,8 @@ struct Reader {
     session: Arc<Session>,
     results: Arc<Results>,
     reading: Reading,
+    /// What standard input is called at the other end, if it is sent.
+    stdin_name: Vec<u8>,
     sources: Sources,
     /// Pieces that were read and not handed over yet: small files travel in company.
     ready: Vec<Piece>,
@@ -189,8 +192,9 @@ struct Reader {
 }
 
 impl Reader {
-    fn new(session: Arc<Session>, results: Arc<Results>, reading: Reading) -> Self {
-        Self { session, results, reading, sources: Sources::new(), ready: Vec::new(), ready_bytes: 0 }
+    fn new(session: Arc<Session>, results: Arc<Results>, reading: Reading, stdin_name: Vec<u8>) -> Self {
+        let (sources, ready) = (Sources::new(), Vec::new());
+        Self { session, results, reading, stdin_name, sources, ready, ready_bytes: 0 }
     }
 
     fn run(mut self) {
@@ -234,12 +238,13 @@ impl Reader {
 
     fn stream(&mut self, file: u64) {
         let (digest, chunk_bytes) = (self.reading.digest, self.session.chunk_bytes());
+        let name = self.stdin_name.clone();
         match StreamSource::stdin(digest, chunk_bytes) {
             Ok(mut stream) => {
                 let how = Reads { is_large: true, keep: true, opening: None };
-                self.pieces(file, b"standard input", how, |buffer| stream.next(buffer));
+                self.pieces(file, &name, how, |buffer| stream.next(buffer));
             }
-            Err(error) => self.failed(file, b"standard input", &SourceError::Io(error)),
+            Err(error) => self.failed(file, &name, &SourceError::Io(error)),
         }
     }
 
@@ -303,7 +308,13 @@ impl Reader {
             .and_then(source::OpenSource::digest_only);
         self.session.meter.add(Wait::Source, span.blocked());
         match digest {
-            Ok((size, digest)) => self.ready.push(Piece::Digest(FileEnd { file, size, digest })),
+            Ok((size, digest)) => {
+                let piece = match self.reading.expect.check(&found.entry.name, &digest) {
+                    Ok(()) => Piece::Digest(FileEnd { file, size, digest }),
+                    Err(text) => Piece::Failed { file, code: Code::Integrity, text },
+                };
+                self.ready.push(piece);
+            }
             Err(error) => self.failed(file, &found.entry.name, &error),
         }
         self.flush();

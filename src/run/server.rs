@@ -243,8 +243,10 @@ impl Server {
                 Ok((tcp, from)) => {
                     let id = self.next_id.fetch_add(1, Relaxed);
                     let server = self.clone();
+                    // It must be among those that wait before it can have authenticated.
+                    let mut waiting = lock(&self.waiting);
                     let task = tasks.spawn(async move { server.connection(id, tcp, from).await });
-                    self.await_auth(id, task);
+                    await_auth(&mut waiting, id, task);
                 }
                 Err(error) if is_passing(&error) => {
                     tracing::warn!(%error, "cannot accept a connection");
@@ -272,18 +274,6 @@ impl Server {
     /// Sessions that run.
     pub fn session_count(&self) -> usize {
         lock(&self.sessions).len()
-    }
-
-    /// Caps the connections that have not authenticated: the oldest gives way (protocol.md [AUTH-7]).
-    fn await_auth(&self, id: u64, task: AbortHandle) {
-        let mut waiting = lock(&self.waiting);
-        waiting.retain(|(_, task)| !task.is_finished());
-        waiting.push_back((id, task));
-        if waiting.len() > limits::UNAUTHENTICATED_MAX
-            && let Some((_, oldest)) = waiting.pop_front()
-        {
-            oldest.abort();
-        }
     }
 
     fn on_authenticated(&self, id: u64) {
@@ -389,7 +379,10 @@ impl Server {
         let open = Prover::Key(ProofKey::open());
         let prover = match request.method() {
             AuthMethod::Token => Prover::Key(self.config.token.clone()),
-            AuthMethod::Key if self.is_authorized(request.client_key()) => open,
+            // protocol.md [AUTH-8]: what is for the holder of one ticket is for nobody else.
+            AuthMethod::Key if self.config.one_time.is_none() && self.is_authorized(request.client_key()) => {
+                open
+            }
             AuthMethod::Open | AuthMethod::Key if self.config.is_open => open,
             AuthMethod::Open | AuthMethod::Key | AuthMethod::Join => return Err(refused),
         };
@@ -497,6 +490,7 @@ impl Server {
             is_sender,
             is_encrypted: !is_plain,
             digest: open.digest,
+            is_dry_run: open.dry_run,
             rate_bps: self.config.rate_bps,
             elapsed: session.meter.elapsed(),
             wire_bytes: session.meter.wire_bytes(),
@@ -656,6 +650,17 @@ impl Service {
 
 fn file_error(error: impl fmt::Display) -> RunError {
     RunError::new(Cause::File, error.to_string())
+}
+
+/// Caps the connections that have not authenticated: the oldest gives way (protocol.md [AUTH-7]).
+fn await_auth(waiting: &mut VecDeque<(u64, AbortHandle)>, id: u64, task: AbortHandle) {
+    waiting.retain(|(_, task)| !task.is_finished());
+    waiting.push_back((id, task));
+    if waiting.len() > limits::UNAUTHENTICATED_MAX
+        && let Some((_, oldest)) = waiting.pop_front()
+    {
+        oldest.abort();
+    }
 }
 
 /// Errors of accept that pass: out of descriptors or memory, or a connection that went away again.

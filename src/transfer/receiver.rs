@@ -475,7 +475,11 @@ impl Receiver {
     /// Whether so much waits for the target, or for the sender to hear of it, that nothing more is to be read from
     /// the connections until less does.
     pub fn is_congested(&self) -> bool {
-        self.jobs.len() > limits::BACKLOG_MAX_FRAMES || self.placed.len() > limits::BACKLOG_MAX_FRAMES
+        // No honest sender has more entries without an outcome than may be open.
+        self.jobs.len() > limits::BACKLOG_MAX_FRAMES
+            || self.placed.len() > limits::BACKLOG_MAX_FRAMES
+            || self.outcomes.len() > limits::OPEN_ENTRIES_MAX
+            || self.wants.len() > limits::OPEN_ENTRIES_MAX
     }
 
     /// Whether the target has something to do.

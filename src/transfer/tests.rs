@@ -897,6 +897,23 @@ fn the_window_grows_while_the_target_keeps_up_and_not_while_data_waits() {
 }
 
 #[test]
+fn a_sender_that_does_not_read_its_outcomes_is_not_read_either() {
+    let mut receiver = Receiver::new(WINDOW);
+    let mut number = 0;
+    while !receiver.is_congested() {
+        assert!(number <= 2 * limits::OPEN_ENTRIES_MAX as u64, "this goes on for ever");
+        receiver.handle_frame(CONTROL, entries(number, vec![entry(Kind::Dir)])).unwrap();
+        while receiver.poll_job().is_some() {}
+        receiver.on_event(Event::Outcome { file: number, outcome: Outcome::Done });
+        number += 1;
+    }
+
+    while receiver.poll_frame().is_some() {}
+
+    assert!(!receiver.is_congested());
+}
+
+#[test]
 fn entries_are_numbered_without_a_gap_and_end_with_the_listing() {
     // protocol.md [ENTRY-1]
     let batch = |first| entries(first, vec![entry(Kind::Dir)]);
