@@ -310,6 +310,30 @@ fn what_failed_is_retried_alone() {
         assert_eq!(fs::read(target.path(strange)).unwrap(), b"right");
         assert!(!target.path("tree/new").exists());
         assert!(again.stderr.contains("lists no failed file"), "{again}");
+        earlier
+            .write("result.json", br#"{"confirmed": false, "failed": 1, "failures": [{"name": "tree/a"}]}"#);
+        let broken_off = run(&["--retry-failed", "result.json"]).with(2);
+        assert!(broken_off.stderr.contains("a run that broke off"), "{broken_off}");
+    }
+}
+
+#[test]
+fn the_policy_holds_for_directories_too() {
+    // protocol.md [OPEN-4]
+    let here = small_tree();
+    fs::set_permissions(here.path("tree"), fs::Permissions::from_mode(0o777)).unwrap();
+    set_mtime(&here.path("tree"), NOON, 5);
+    for (policy, is_changed) in [("never", false), ("newer", false), ("different", true), ("always", true)] {
+        let there = Place::new();
+        there.write("tree/own", "own");
+        fs::set_permissions(there.path("tree"), fs::Permissions::from_mode(0o750)).unwrap();
+        let serve = there.listen(["serve", ".", "--overwrite", policy]);
+
+        here.start(["send", "tree", &serve.ticket, "--overwrite", "always"]).end().with(0);
+
+        let mode = fs::metadata(there.path("tree")).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode, if is_changed { 0o777 } else { 0o750 }, "{policy}");
+        assert!(there.path("tree/a").exists());
     }
 }
 

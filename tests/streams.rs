@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use common::process::Process;
 use common::proxy::{Cut, Manner, Proxy};
 use common::tree::{self, noise, sha256};
-use common::{Place, haul};
+use common::{Place, haul, run};
 use serde_json::json;
 
 #[test]
@@ -46,6 +46,22 @@ fn standard_input_may_be_empty() {
     );
     recv.end().with(0);
     assert_eq!(fs::metadata(there.path("dir/empty")).unwrap().len(), 0);
+}
+
+#[test]
+fn standard_input_is_what_the_manifest_says_of_its_name() {
+    let (here, there) = (Place::new(), Place::new());
+    here.write("SUMS", format!("{}  right\n{}  wrong\n", sha256(b"hello"), sha256(b"other")));
+    let serve = there.listen(["serve", "."]);
+    let send = |name: &str| {
+        let arguments = ["send", "-", "--name", name, "--expect", "SUMS", &serve.ticket];
+        run(here.command(haul()).args(arguments), b"hello")
+    };
+
+    send("right").with(0);
+    send("wrong").with(5);
+
+    assert!(there.path("right").exists() && !there.path("wrong").exists());
 }
 
 /// More than a sender keeps of what it cannot read again.

@@ -15,6 +15,7 @@ const RESULT_MAX_BYTES: u64 = 64 << 20;
 /// Of a result, what counts here.
 #[derive(Deserialize)]
 struct Earlier {
+    confirmed: bool,
     failed: u64,
     failures: Vec<EarlierFailure>,
 }
@@ -25,8 +26,8 @@ struct EarlierFailure {
     name_hex: Option<String>,
 }
 
-/// The names that the result in `path` lists as failed. That there is none is an error: a run that broke off has no
-/// failed files either, and is not retried by moving nothing.
+/// The names that the result in `path` lists as failed. A run that broke off is refused, since more than these did not
+/// arrive, and so is one without failures.
 pub fn failed_names(path: &Path) -> anyhow::Result<Vec<Vec<u8>>> {
     let usage = |text: &str| Failure::new(Exit::Usage, format!("{}: {text}", shown(path)));
     let mut text = String::new();
@@ -35,6 +36,11 @@ pub fn failed_names(path: &Path) -> anyhow::Result<Vec<Vec<u8>>> {
     )?;
     let earlier: Earlier =
         serde_json::from_str(&text).map_err(|_| usage("is not the result of an earlier run with --json"))?;
+    if !earlier.confirmed {
+        return Err(
+            usage("is the result of a run that broke off; run the command without --retry-failed").into()
+        );
+    }
     if earlier.failures.is_empty() {
         return Err(usage("lists no failed file; run the command without --retry-failed").into());
     }

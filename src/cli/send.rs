@@ -100,5 +100,8 @@ fn source(paths: &[PathBuf], args: &Args, expect: &Expect) -> anyhow::Result<Sou
     if let Some(result) = &args.options.retry_failed {
         selection = selection.only(retry::failed_names(result)?);
     }
-    Ok(Source::Walk(Box::new(Walk::local(paths, selection))))
+    let walk = Walk::local(paths, selection);
+    // Only what is read is compared with what is expected.
+    let walk = if matches!(expect, Expect::None) { walk } else { walk.copying_links() };
+    Ok(Source::Walk(Box::new(walk)))
 }

@@ -311,7 +311,7 @@ async fn serve_until_done(
 
 /// Whether a one-time transfer is over: it ended with a receipt, whatever became of single files.
 fn is_final(report: &crate::run::report::Report) -> bool {
-    report.receiver.is_some()
+    report.receiver.is_some() && !report.dry_run
 }
 
 /// One line about a session of a standing server, or about one that has to be tried again.
@@ -319,6 +319,13 @@ fn tell(report: &crate::run::report::Report, is_one_time: bool, out: &Output) {
     match &report.error {
         Some(error) if is_one_time => out.say(&format!("{error}; still waiting, with the same ticket")),
         Some(error) => out.say(&format!("{}: {error}", report.peer)),
+        None if is_one_time => {
+            out.say(&format!(
+                "{}: {}; still waiting, with the same ticket",
+                report.peer,
+                transfer::summary(report)
+            ));
+        }
         None => out.say(&format!("{}: {}", report.peer, transfer::summary(report))),
     }
 }

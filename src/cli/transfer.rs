@@ -387,7 +387,14 @@ pub fn run_client(
 pub fn client_session(client: Client, place: &Place, home: &Home, out: &Output) -> anyhow::Result<Ended> {
     let running = client.running();
     let decide = async |key| match &place.address {
-        Address::Plain { host, .. } => out.progress().suspend(|| peer::decide(home, host, key)),
+        Address::Plain { host, .. } => {
+            let (home, host) = (home.clone(), host.clone());
+            out.progress().go_away();
+            // On a thread of its own, so that a signal is heard while a person thinks.
+            let answer = tokio::task::spawn_blocking(move || peer::decide(&home, &host, key)).await;
+            out.progress().come_back();
+            answer.unwrap_or_else(|error| Err(RunError::new(Cause::Unexpected, error.to_string())))
+        }
         Address::Ticket(_) => Ok(()),
     };
     let runtime = runtime()?;
@@ -395,7 +402,7 @@ pub fn client_session(client: Client, place: &Place, home: &Home, out: &Output) 
     // A reader may still wait for standard input; nobody waits for it.
     runtime.shutdown_background();
     if ended.report.error.is_none() {
-        peer::remember(place, home, ended.key, out);
+        peer::remember(place, home, ended.reached.clone(), out);
     }
     if let (Some(error), Some(text)) = (&ended.wrong_key, &mut ended.report.error)
         && let Some(better) = peer::explain_wrong_key(place, home, *error)

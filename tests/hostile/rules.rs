@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
 use haul::integrity::digest::{DigestKind, Hasher};
-use haul::security::{Identity, KeyHash, ProofKey, Ticket};
+use haul::security::{HostPort, Identity, KeyHash, ProofKey, Ticket};
 use haul::session::Credential;
 use haul::wire::frame::Frame;
 use haul::wire::message::{Code, Message, Open, Outcome};
@@ -177,6 +177,77 @@ fn an_authorized_key_needs_no_token_and_another_one_does() {
     }
     again.is_done();
     is_serving(&world, &server);
+}
+
+#[test]
+fn an_authorized_key_is_no_ticket_for_what_is_for_one() {
+    // protocol.md [AUTH-8]
+    let world = World::new();
+    world.write("a", "1");
+    let recv = world.recv("in", &[]);
+    let friend = key_of(&world, "friend");
+    let place = introduce(&world, "friend", &recv);
+    fs::write(world.home("server").join("authorized"), format!("{friend}\n")).unwrap();
+
+    let refused = world.run("friend", ["send", "a", &place]);
+
+    refused.fails(exit::NOT_ALLOWED, &[recv.address(), "not allowed"]).in_one_line();
+    world.run("client", ["send", "a", &recv.ticket]).is_done();
+    recv.wait().is_done();
+}
+
+#[test]
+fn a_dry_run_does_not_use_up_a_ticket() {
+    let world = World::new();
+    world.write("a", "1");
+    let recv = world.recv("in", &[]);
+
+    world.run("client", ["send", "--dry-run", "a", &recv.ticket]).is_done();
+    recv.process.says("still waiting");
+    let names = world.names("in");
+    world.run("client", ["send", "a", &recv.ticket]).is_done();
+    recv.wait().is_done();
+
+    assert!(names.is_empty(), "{names:?}");
+    assert_eq!(world.names("in"), ["a"]);
+}
+
+#[test]
+fn only_the_address_that_answered_is_remembered_with_its_key() {
+    let world = World::new();
+    world.write("root/f", "1");
+    let server = world.serve("root", &[]);
+    let mut ticket = Ticket::parse(&server.ticket).unwrap();
+    ticket.addresses.push(HostPort::parse("127.0.0.1:9").unwrap());
+
+    world.run("client", ["ls", &ticket.to_line()]).is_done();
+
+    let known = fs::read_to_string(world.home("client").join("known_peers")).unwrap();
+    assert!(known.contains(server.address()), "{known}");
+    assert!(!known.contains("127.0.0.1:9 "), "{known}");
+}
+
+#[test]
+fn what_is_expected_holds_for_links_and_for_what_is_there_already() {
+    let world = World::new();
+    world.write("tree/a", "a");
+    fs::hard_link(world.path("tree/a"), world.path("tree/b")).unwrap();
+    world.write("LINK", format!("{}  tree/a\n{}  tree/b\n", sha256(b"a"), sha256(b"not a")));
+    world.write("OLD", format!("{0}  tree/a\n{0}  tree/b\n", sha256(b"as it was")));
+    let server = world.serve("root", &["--overwrite", "always"]);
+    let source = world.listen("other", &["serve", "."], &["--read-only"]);
+    world.dir("out");
+
+    let send = world.run("client", ["send", "--expect", "LINK", "tree", &server.ticket]);
+    let get = world.run("client", ["get", "--expect", "LINK", &source.at("tree"), "-o", "out/"]);
+    let (sent, got) = (world.names("root/tree"), world.names("out/tree"));
+    world.run("client", ["send", "tree", &server.ticket]).is_done();
+    let unchanged = world.run("client", ["send", "--expect", "OLD", "tree", &server.ticket]);
+
+    send.fails(exit::SOME_FAILED, &["tree/b: ", "not the expected"]);
+    get.fails(exit::SOME_FAILED, &["tree/b: ", "does not have the expected digest"]);
+    assert_eq!([sent, got], [["a"], ["a"]]);
+    unchanged.fails(exit::SOME_FAILED, &["2 of 2 failed", "not the expected"]);
 }
 
 #[test]
