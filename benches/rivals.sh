@@ -85,9 +85,10 @@ one_file() {
     mkdir from to
     head -c $((size_mib << 20)) /dev/urandom >from/file
     start_sshd && start_rsyncd "$work/to"
-    in_turn one_file_run haul-1 haul-auto haul-plain-1 haul-plain-auto scp rsync nc-openssl
+    in_turn one_file_run haul-1 haul-auto haul-blake3-1 haul-plain-1 haul-plain-auto scp rsync nc-openssl
     summary --bytes $((size_mib << 20)) \
         --ratio 'haul-1 / max(scp, rsync): goal 1.2' --ratio 'haul-auto / max(scp, rsync): goal 1.2' \
+        --ratio 'haul-blake3-1 / max(scp, rsync): goal 1.2' \
         --ratio 'haul-plain-1 / nc-openssl: goal 1' --ratio 'haul-plain-auto / nc-openssl: goal 1'
 }
 
@@ -95,6 +96,7 @@ one_file_run() {
     case $1 in
         haul-1) haul_push from/file '' --streams 1 ;;
         haul-auto) haul_push from/file '' ;;
+        haul-blake3-1) haul_push from/file '' --streams 1 --digest blake3 ;;
         haul-plain-1) haul_push from/file --plain --plain --streams 1 ;;
         haul-plain-auto) haul_push from/file --plain --plain ;;
         scp) timed scp_push from/file to/file ;;
