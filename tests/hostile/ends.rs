@@ -11,7 +11,7 @@ use rustix::process::Signal;
 
 use crate::opening::is_serving;
 use crate::peer::{Impostor, file, listing, proxy, redirect};
-use crate::world::{Ended, World, exit, noise, timed};
+use crate::world::{Ended, Listening, World, eventually, exit, noise, timed};
 
 const SIZE: usize = 8 << 20;
 /// Leaves seconds to act.
@@ -38,6 +38,16 @@ fn is_complete(world: &World) {
     assert!(world.read("in/big") == world.read("big"));
 }
 
+/// The receiver has cleared up and takes the file with the same ticket.
+#[track_caller]
+fn goes_on(world: &World, recv: Listening) {
+    eventually("the part is removed", || (world.names("in").len() == 1).then_some(()));
+    is_untouched(world);
+    world.run("client", ["send", "big", &recv.ticket]).is_done();
+    recv.wait().is_done();
+    is_complete(world);
+}
+
 /// What an end that was not wanted here says, in one line.
 #[track_caller]
 fn is_lost(ended: &Ended) {
@@ -58,11 +68,7 @@ fn an_interrupted_sender_says_how_to_go_on_and_the_receiver_waits() {
 
         send.fails(exit::INTERRUPTED, &["interrupted", "run the same command again"]).in_one_line();
         assert!(line.contains("127.0.0.1:") && line.contains("was interrupted there"), "{line}");
-        crate::world::eventually("the part is removed", || (world.names("in").len() == 1).then_some(()));
-        is_untouched(&world);
-        world.run("client", ["send", "big", &recv.ticket]).is_done();
-        recv.wait().is_done();
-        is_complete(&world);
+        goes_on(&world, recv);
     }
 }
 
@@ -164,11 +170,7 @@ fn a_killed_sender_is_a_cut_and_the_receiver_waits() {
 
     assert!(line.contains("127.0.0.1:") && line.contains("run the same command again"), "{line}");
     assert!(took < Duration::from_secs(5), "{took:?}");
-    crate::world::eventually("the part is removed", || (world.names("in").len() == 1).then_some(()));
-    is_untouched(&world);
-    world.run("client", ["send", "big", &recv.ticket]).is_done();
-    recv.wait().is_done();
-    is_complete(&world);
+    goes_on(&world, recv);
 }
 
 #[test]
@@ -250,7 +252,7 @@ fn a_sender_that_sleeps_is_given_up_by_the_receiver_which_waits_on() {
     let line = recv.process.says("still waiting");
 
     assert!(line.contains("127.0.0.1:") && line.contains("nothing was heard from it for 3 s"), "{line}");
-    crate::world::eventually("the part is removed", || (world.names("in").len() == 1).then_some(()));
+    eventually("the part is removed", || (world.names("in").len() == 1).then_some(()));
     is_untouched(&world);
     send.signal(Signal::CONT);
     // Awake again, it learns that it is too late.
@@ -346,7 +348,7 @@ fn what_is_finished_has_its_name_while_more_is_coming() {
         entries.filter(|entry| !entry.file_name().as_bytes().starts_with(b".haul-")).count()
     };
 
-    crate::world::eventually("the first name", || (names() > 0).then_some(()));
+    eventually("the first name", || (names() > 0).then_some(()));
     send.signal(Signal::KILL);
     recv.process.says("still waiting");
 
