@@ -19,6 +19,7 @@
 //! Imports go down this list only; `tests/protocol.rs` holds that order. `protocol.md` specifies what is on the wire.
 
 pub mod cli;
+pub mod datagram;
 pub mod file;
 pub mod integrity;
 pub mod limits;

@@ -106,6 +106,11 @@ pub const SESSIONS_MAX: usize = 512;
 /// Connections that a server keeps before they have authenticated; a further one evicts the oldest.
 pub const UNAUTHENTICATED_MAX: usize = 256;
 
+// --- The UDP flow ---------------------------------------------------------------------------------------------
+
+/// Most ranges of placed chunks above the floor in one acknowledgement. Chunks are placed nearly in order.
+pub const PLACED_RANGES_MAX: usize = 32;
+
 // --- Times ---------------------------------------------------------------------------------------------------
 
 /// From accept until a connection has authenticated, absolute.

@@ -4,6 +4,8 @@
 //! hello      the first bytes of a connection, layout frozen for all versions
 //! frame      length, type, flags; an incremental reader for any split of the bytes; the hot frames laid out by hand
 //! message    the control messages inside frames (bincode)
+//! packet     the datagrams of the UDP flow: header, blocks
+//! varint     the integers inside them
 //! ```
 //!
 //! Nothing here waits, allocates more than the stated limits, or panics on bytes from a peer. `protocol.md` says
@@ -12,3 +14,5 @@
 pub mod frame;
 pub mod hello;
 pub mod message;
+pub mod packet;
+pub mod varint;
