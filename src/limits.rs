@@ -110,6 +110,11 @@ pub const UNAUTHENTICATED_MAX: usize = 256;
 
 /// Most ranges of placed chunks above the floor in one acknowledgement. Chunks are placed nearly in order.
 pub const PLACED_RANGES_MAX: usize = 32;
+/// Packet numbers that one end of a flow remembers at most, from the newest down: several round trips at 10 Gbit/s, in
+/// 128 KiB of bits.
+pub const PACKET_WINDOW_MAX: u64 = 1 << 20;
+/// Longest time that a receiver's word about its own delay is believed for, microseconds.
+pub const ACK_DELAY_MAX_US: u64 = 10_000_000;
 
 // --- Times ---------------------------------------------------------------------------------------------------
 
