@@ -108,6 +108,8 @@ pub const UNAUTHENTICATED_MAX: usize = 256;
 
 // --- The UDP flow ---------------------------------------------------------------------------------------------
 
+/// Number of the first flow of a session where flows and connections are numbered together.
+pub const FLOW_NUMBER_MIN: u16 = 256;
 /// Most ranges of placed chunks above the floor in one acknowledgement. Chunks are placed nearly in order.
 pub const PLACED_RANGES_MAX: usize = 32;
 /// Packet numbers that one end of a flow remembers at most, from the newest down: several round trips at 10 Gbit/s, in

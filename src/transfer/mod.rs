@@ -7,7 +7,7 @@
 //!                                     WANT, OUTCOMES
 //! ```
 //!
-//! **Contract of a carrier** (a TCP connection today): it takes the next piece with [`Sender::poll_frame`] and
+//! **Contract of a carrier** (a TCP connection, a flow over UDP): it takes the next piece with [`Sender::poll_frame`] and
 //! delivers it whole or not at all, each at most once; pieces on different carriers may overtake each other. When it
 //! dies, whoever runs it tells both sides; what the receiver did not get returns to the queue. Carrier 0 is the
 //! control connection: it alone carries messages other than DATA, and a session does not outlive it.
@@ -27,7 +27,8 @@ pub use sender::{Piece, ReadJob, Sender, SenderEnd};
 
 use crate::wire::message::{Code, Entry, Kind, Outcome, Want};
 
-/// Number of a carrier within its session; 0 is the control connection.
+/// Number of a carrier within its session: 0 is the control connection, the flows over UDP count from
+/// `limits::FLOW_NUMBER_MIN`, and what lies between are further TCP connections.
 pub type Carrier = u16;
 /// The control connection.
 pub const CONTROL: Carrier = 0;

@@ -46,6 +46,8 @@ pub struct Receiver {
     down: BTreeSet<Carrier>,
     /// Carriers of `down` whose last word is still to be told.
     untold: BTreeSet<Carrier>,
+    /// Placed chunks that flows brought, for who tells it over them.
+    placed_of_flows: Vec<(Carrier, u64, u64)>,
     placed: Vec<Placed>,
     wants: Vec<(u64, Want)>,
     outcomes: Vec<(u64, Outcome)>,
@@ -98,6 +100,7 @@ impl Receiver {
             received_on: BTreeMap::new(),
             down: BTreeSet::new(),
             untold: BTreeSet::new(),
+            placed_of_flows: Vec::new(),
             placed: Vec::new(),
             wants: Vec::new(),
             outcomes: Vec::new(),
@@ -324,8 +327,11 @@ impl Receiver {
         if is_data {
             self.unplaced_bytes -= len;
             self.judge_window();
-            for on in self.received_on.values_mut() {
+            for (&carrier, on) in &mut self.received_on {
                 if on.unplaced.remove(&(file, offset)) {
+                    if carrier >= limits::FLOW_NUMBER_MIN && !self.down.contains(&carrier) {
+                        self.placed_of_flows.push((carrier, file, offset));
+                    }
                     break;
                 }
             }
@@ -367,10 +373,25 @@ impl Receiver {
         self.most_unplaced_bytes = self.unplaced_bytes;
     }
 
-    fn flush_placed(&mut self) {
-        // protocol.md [CREDIT-3]
+    /// What the sender may send in all, bytes, as a flow tells it at once. protocol.md [CREDIT-3]
+    pub fn grant(&mut self) -> u64 {
         let granted = self.received_bytes - self.unplaced_bytes + self.window;
         self.credit = self.credit.max(granted);
+        self.credit
+    }
+
+    /// Content that may still come, as far as the sender was told, bytes.
+    pub fn room(&self) -> u64 {
+        self.credit.saturating_sub(self.received_bytes)
+    }
+
+    /// Chunks that were placed since the last call: carrier, file, offset.
+    pub fn take_placed_of_flows(&mut self) -> Vec<(Carrier, u64, u64)> {
+        std::mem::take(&mut self.placed_of_flows)
+    }
+
+    fn flush_placed(&mut self) {
+        self.grant();
         let placed = std::mem::take(&mut self.placed);
         let mut chunks = placed.chunks(limits::RECORDS_PER_FRAME).peekable();
         loop {

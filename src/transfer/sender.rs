@@ -116,6 +116,8 @@ pub struct Sender<S> {
     sent_on: BTreeMap<Carrier, u64>,
     /// Carriers that are gone.
     down: BTreeSet<Carrier>,
+    /// The only carrier that takes content, if it is not all of them.
+    only: Option<Carrier>,
     credit: u64,
     /// Content that the receiver has placed, bytes, holes included.
     placed_bytes: u64,
@@ -159,6 +161,14 @@ struct Sent {
     len: u64,
     crc: u32,
     kept: Option<Vec<u8>>,
+    /// A flow told that it is placed; the FEEDBACK that says so is on its way.
+    is_placed: bool,
+}
+
+impl Sent {
+    fn new(carrier: Carrier, len: u64, crc: u32, kept: Option<Vec<u8>>) -> Self {
+        Self { carrier, len, crc, kept, is_placed: false }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -187,6 +197,7 @@ impl<S: Clone> Sender<S> {
             sent_bytes: 0,
             sent_on: BTreeMap::new(),
             down: BTreeSet::new(),
+            only: None,
             credit: 0,
             placed_bytes: 0,
             finish: FinishState::Open,
@@ -282,7 +293,7 @@ impl<S: Clone> Sender<S> {
             }
             Piece::Hole(range) => {
                 if self.open.contains_key(&range.file) {
-                    let sent = Sent { carrier: CONTROL, len: range.len, crc: 0, kept: None };
+                    let sent = Sent::new(CONTROL, range.len, 0, None);
                     self.in_flight.insert((range.file, range.offset), sent);
                     self.control.push_back(Frame::Hole(range));
                 }
@@ -335,7 +346,7 @@ impl<S: Clone> Sender<S> {
                 return Some(Frame::Message(Message::Finish(Finish { stats: Stats::default() })));
             }
         }
-        if self.down.contains(&carrier) {
+        if self.down.contains(&carrier) || self.only.is_some_and(|only| only != carrier) {
             return None;
         }
         loop {
@@ -355,7 +366,7 @@ impl<S: Clone> Sender<S> {
             *self.sent_on.entry(carrier).or_default() += len;
             let kept = chunk.keep.then(|| chunk.bytes.clone());
             self.kept_bytes += if chunk.keep { len } else { 0 };
-            let sent = Sent { carrier, len, crc: chunk.crc, kept };
+            let sent = Sent::new(carrier, len, chunk.crc, kept);
             self.in_flight.insert((chunk.file, chunk.offset), sent);
             return Some(Frame::Data { file: chunk.file, offset: chunk.offset, bytes: chunk.bytes });
         }
@@ -383,6 +394,33 @@ impl<S: Clone> Sender<S> {
             // protocol.md [ROLE-1]
             other => Err(Violation::new(format!("a receiver may not send {:?}", other.frame_type()))),
         }
+    }
+
+    /// From here on, content goes to this carrier only, or to all that ask.
+    pub fn set_only(&mut self, carrier: Option<Carrier>) {
+        self.only = carrier;
+    }
+
+    /// A flow told of credit; FEEDBACK may be behind it. protocol.md [ACK-4]
+    pub fn on_flow_credit(&mut self, credit: u64) {
+        self.credit = self.credit.max(credit);
+    }
+
+    /// A flow told that a chunk is placed; its FEEDBACK follows. protocol.md [ACK-4]
+    pub fn on_flow_placed(&mut self, file: u64, offset: u64) {
+        if let Some(sent) = self.in_flight.get_mut(&(file, offset))
+            && !std::mem::replace(&mut sent.is_placed, true)
+        {
+            self.kept_bytes -= sent.kept.take().map_or(0, |bytes| bytes.len() as u64);
+            self.placed_bytes += sent.len;
+        }
+    }
+
+    /// Whether no content will follow what carriers have taken, unless something is lost.
+    pub fn is_tail(&self) -> bool {
+        let is_read =
+            |open: &Open<S>| !matches!(open.state, State::Announced | State::Digesting | State::Sending);
+        self.listed.is_some() && self.chunks.is_empty() && self.open.values().all(is_read)
     }
 
     /// Tells the receiver that a connection is gone; it answers with what it got of it.
@@ -482,7 +520,7 @@ impl<S: Clone> Sender<S> {
                 return Err(Violation::new("it placed a range that was not sent"));
             };
             self.kept_bytes -= sent.kept.map_or(0, |bytes| bytes.len() as u64);
-            self.placed_bytes += range.len;
+            self.placed_bytes += if sent.is_placed { 0 } else { range.len };
         }
         Ok(())
     }

@@ -51,11 +51,13 @@ pub enum FrameType {
     Close = 18,
     StreamEnd = 19,
     Unlisted = 20,
+    FlowOpen = 21,
+    FlowAccept = 22,
 }
 
 impl FrameType {
     /// Every type, in the order of their numbers.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 22] = [
         Self::Auth,
         Self::Welcome,
         Self::Open,
@@ -76,6 +78,8 @@ impl FrameType {
         Self::Close,
         Self::StreamEnd,
         Self::Unlisted,
+        Self::FlowOpen,
+        Self::FlowAccept,
     ];
 
     /// The type with this number.

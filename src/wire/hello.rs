@@ -20,8 +20,10 @@ pub const VERSION_MIN: u16 = 1;
 pub const VERSION_MAX: u16 = 1;
 /// Feature bit: BLAKE3 digests.
 pub const FEATURE_BLAKE3: u64 = 1;
+/// Feature bit: flows over UDP.
+pub const FEATURE_UDP: u64 = 2;
 /// Feature bits that this program has.
-pub const FEATURES: u64 = FEATURE_BLAKE3;
+pub const FEATURES: u64 = FEATURE_BLAKE3 | FEATURE_UDP;
 /// Longest agent text, bytes.
 pub const AGENT_MAX_BYTES: usize = 64;
 

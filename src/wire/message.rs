@@ -342,10 +342,56 @@ pub struct Receipt {
 /// that connection is placed, so that the sender knows exactly what to send again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StreamEnd {
-    /// Number of the connection within the session, 1..`limits::STREAMS_MAX`.
+    /// Number of the connection within the session, 1..`limits::STREAMS_MAX`; of a flow, 256 and its attempt.
     pub stream: u16,
     /// From the receiver: bytes of DATA content in whole frames that arrived on it.
     pub received: u64,
+}
+
+/// What a flow is to do about loss.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FlowMode {
+    /// Acknowledge and repair.
+    Reliable,
+    /// Nothing: show what UDP does.
+    Raw,
+}
+
+/// Which congestion control a flow's sender uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Law {
+    /// A model of the path (BBR).
+    Bbr,
+    /// CUBIC.
+    Cubic,
+    /// The rate asked for, whatever the path says.
+    Fixed,
+}
+
+/// FLOW_OPEN, client to server: asks for a flow over UDP. What is sent over UDP is under keys of the session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FlowOpen {
+    /// Counts the flows of the session from 0.
+    pub attempt: u16,
+    /// What the client calls the flow: stands in packets to the client. Not 0.
+    pub connection: u32,
+    /// What it is to do about loss.
+    pub mode: FlowMode,
+    /// What the sender is to do about congestion.
+    pub law: Law,
+    /// Most bits a second that the sender is to send; 0: no limit. With `Fixed` and `Raw`, just so many.
+    pub rate_bps: u64,
+}
+
+/// FLOW_ACCEPT, server to client: the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FlowAccept {
+    /// Of the FLOW_OPEN that it answers.
+    pub attempt: u16,
+    /// What the server calls the flow: stands in packets to the server. 0: it is refused.
+    pub connection: u32,
+    /// Where the server takes UDP, at the address to which the control connection goes.
+    pub port: u16,
 }
 
 /// PING and PONG: a PONG repeats the number of the PING that it answers.
@@ -383,6 +429,8 @@ pub enum Message {
     Close(Close),
     StreamEnd(StreamEnd),
     Unlisted(Unlisted),
+    FlowOpen(FlowOpen),
+    FlowAccept(FlowAccept),
 }
 
 /// Why bytes are not a message.
@@ -415,6 +463,8 @@ impl Message {
             Self::Close(_) => FrameType::Close,
             Self::StreamEnd(_) => FrameType::StreamEnd,
             Self::Unlisted(_) => FrameType::Unlisted,
+            Self::FlowOpen(_) => FrameType::FlowOpen,
+            Self::FlowAccept(_) => FrameType::FlowAccept,
         }
     }
 
@@ -435,6 +485,8 @@ impl Message {
             Self::Close(m) => put(m, out),
             Self::StreamEnd(m) => put(m, out),
             Self::Unlisted(m) => put(m, out),
+            Self::FlowOpen(m) => put(m, out),
+            Self::FlowAccept(m) => put(m, out),
         }
     }
 
@@ -457,6 +509,8 @@ impl Message {
             FrameType::Close => Self::Close(take(kind, payload)?),
             FrameType::StreamEnd => Self::StreamEnd(take(kind, payload)?),
             FrameType::Unlisted => Self::Unlisted(take(kind, payload)?),
+            FrameType::FlowOpen => Self::FlowOpen(take(kind, payload)?),
+            FrameType::FlowAccept => Self::FlowAccept(take(kind, payload)?),
             FrameType::Data
             | FrameType::Hole
             | FrameType::FileEnd
@@ -494,13 +548,18 @@ impl Message {
             Self::Unlisted(m) => m.name.len() <= limits::UNLISTED_NAME_MAX_BYTES && short(&m.text),
             Self::Close(m) => short(&m.text),
             Self::Welcome(m) => (1..=limits::STREAMS_MAX).contains(&usize::from(m.max_streams)),
-            Self::StreamEnd(m) => (1..limits::STREAMS_MAX).contains(&usize::from(m.stream)),
+            Self::StreamEnd(m) => {
+                let stream = usize::from(m.stream);
+                (1..limits::STREAMS_MAX).contains(&stream) || m.stream >= limits::FLOW_NUMBER_MIN
+            }
+            Self::FlowOpen(m) => m.connection != 0 && m.attempt <= u16::MAX - limits::FLOW_NUMBER_MIN,
             Self::Auth(_)
             | Self::Listed(_)
             | Self::Finish(_)
             | Self::Receipt(_)
             | Self::Ping(_)
-            | Self::Pong(_) => true,
+            | Self::Pong(_)
+            | Self::FlowAccept(_) => true,
         }
     }
 }
