@@ -8,7 +8,7 @@
 //!    u8      u32             u64               encrypted          16 bytes, or 4
 //! ```
 //!
-//! The header travels in clear and is authenticated; [`security::packet`](crate::security) seals the rest. Inside are
+//! The header travels in clear and is authenticated; [`security`](crate::security) seals the rest. Inside are
 //! blocks, one after the other: a type byte, then its fields as [varints](super::varint). Everything is validated
 //! before it is handed out; nothing is copied and nothing is allocated.
 
@@ -49,7 +49,7 @@ impl Header {
     pub fn encode(&self) -> [u8; HEADER_BYTES] {
         assert!(self.number <= VARINT_MAX);
         let mut bytes = [0; HEADER_BYTES];
-        bytes[0] = FIRST | u8::from(self.key_phase) * KEY_PHASE;
+        bytes[0] = FIRST | if self.key_phase { KEY_PHASE } else { 0 };
         bytes[1..5].copy_from_slice(&self.connection.to_le_bytes());
         bytes[5..].copy_from_slice(&self.number.to_le_bytes());
         bytes
