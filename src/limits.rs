@@ -117,6 +117,14 @@ pub const PLACED_RANGES_MAX: usize = 32;
 pub const PACKET_WINDOW_MAX: u64 = 1 << 20;
 /// Longest time that a receiver's word about its own delay is believed for, microseconds.
 pub const ACK_DELAY_MAX_US: u64 = 10_000_000;
+/// Packets that one key may seal. What AES-GCM gives away grows with the square of what it encrypts; with packets of
+/// 64 KiB, the odds to tell it from noise are below 2^-57 up to here (RFC 9001, section 6.6 and appendix B.1).
+pub const KEY_MAX_PACKETS: u64 = 1 << 23;
+/// Packets after which a key is changed. Half of what is allowed, so that there is time to hear that the peer has it.
+pub const KEY_UPDATE_PACKETS: u64 = 1 << 22;
+/// Packets that may fail to open in a flow's direction, over all its keys. Each may be a guess at a tag; with packets
+/// of 64 KiB, forging one stays out of reach up to here (RFC 9001, section 6.6 and appendix B.1).
+pub const FORGERIES_MAX: u64 = 1 << 52;
 
 // --- Times ---------------------------------------------------------------------------------------------------
 
@@ -151,6 +159,7 @@ const _: () =
 const _: () = assert!(STREAMS_AUTO_MAX <= STREAMS_MAX);
 const _: () = assert!(RECORDS_PER_FRAME * 24 + 16 <= CONTROL_MAX_BYTES);
 const _: () = assert!(SUMS_LINE_MAX_BYTES >= 2 * PATH_MAX_BYTES + 128, "what we write, we read");
+const _: () = assert!(KEY_UPDATE_PACKETS * 2 <= KEY_MAX_PACKETS);
 const _: () = assert!(HEARTBEAT.as_secs() * 3 <= IDLE_TIMEOUT_MIN.as_secs());
 const _: () = assert!(IDLE_TIMEOUT_MIN.as_secs() <= IDLE_TIMEOUT.as_secs());
 const _: () = assert!(PUBLISH_BATCH_FILES <= OPEN_ENTRIES_MAX / 2, "listing goes on while a batch is synced");

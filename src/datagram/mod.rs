@@ -45,7 +45,7 @@ pub use sender::{Placed, Sender, SenderStats};
 
 use crate::{
     security::{Opener, Sealer},
-    wire::packet::{ConnectionId, PacketError},
+    wire::packet::PacketError,
 };
 
 /// What both ends of a flow are made with.
@@ -55,8 +55,6 @@ pub struct FlowConfig {
     pub sealer: Sealer,
     /// The peer's keys.
     pub opener: Opener,
-    /// What the peer calls the flow.
-    pub peer_id: ConnectionId,
     /// Where the peer is.
     pub path: Path,
     /// Fresh random bytes.

@@ -30,7 +30,7 @@ impl Ranges {
             .sum();
         let start = touched.first().map_or(range.start, |other| other.start.min(range.start));
         let end = touched.last().map_or(range.end, |other| other.end.max(range.end));
-        self.ranges.splice(from..to, [start..end]);
+        self.ranges.splice(from..to, std::iter::once(start..end));
         range.end - range.start - known
     }
 
@@ -51,11 +51,6 @@ impl Ranges {
     /// How many ranges there are.
     pub fn len(&self) -> usize {
         self.ranges.len()
-    }
-
-    /// Whether nothing is in the set.
-    pub fn is_empty(&self) -> bool {
-        self.ranges.is_empty()
     }
 
     /// The ranges, ascending.

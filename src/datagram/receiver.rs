@@ -71,7 +71,7 @@ impl Receiver {
     pub fn new(now: Duration, config: FlowConfig, is_client: bool) -> Self {
         let chance = Chance::new(config.seed);
         Self {
-            shell: Shell::new(config.sealer, config.opener, config.peer_id, config.path, chance),
+            shell: Shell::new(config.sealer, config.opener, config.path, chance),
             incoming: Incoming::default(),
             whole: VecDeque::new(),
             start: now,

@@ -138,7 +138,7 @@ impl Sender {
         let chance = Chance::new(config.seed);
         let is_client = config.path.is_proven();
         Self {
-            shell: Shell::new(config.sealer, config.opener, config.peer_id, config.path, chance),
+            shell: Shell::new(config.sealer, config.opener, config.path, chance),
             sent: SentPackets::default(),
             outgoing: Outgoing::default(),
             rtt: Rtt::new(initial_rtt),
@@ -227,6 +227,7 @@ impl Sender {
         let is_newest = self.largest_acked.is_none_or(|before| largest > before);
         if is_newest {
             self.largest_acked = Some(largest);
+            self.shell.on_acked(largest);
             if let Some((sent_at, Fate::InFlight | Fate::Lost(_))) = sent_at {
                 acked.rtt = Some(self.rtt.on_sample(now.saturating_sub(sent_at), delay));
             }

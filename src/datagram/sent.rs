@@ -129,14 +129,13 @@ impl SentPackets {
     /// Packets in flight from the oldest on.
     pub fn iter_in_flight(&mut self) -> impl DoubleEndedIterator<Item = (PacketNumber, &mut SentPacket)> {
         let first = self.first;
-        let is_in_flight = |packet: &&mut SentPacket| packet.fate == Fate::InFlight;
         let from = self.oldest_in_flight();
         let skip = usize::try_from(from - first).expect("within the packets");
         self.packets
             .range_mut(skip..)
             .enumerate()
             .map(move |(at, packet)| (from + at as u64, packet))
-            .filter(move |(_, packet)| is_in_flight(&packet))
+            .filter(|(_, packet)| packet.fate == Fate::InFlight)
     }
 
     /// Forgets packets whose fate is certain: acknowledged ones, and those lost before `before`.

@@ -10,12 +10,12 @@ use super::{
 };
 use crate::{
     security::{Opener, Sealer},
-    wire::packet::{self, ConnectionId, HEADER_BYTES, PacketNumber},
+    wire::packet::{self, HEADER_BYTES, PacketNumber},
 };
 
 /// About every so many packets, a number is skipped: who acknowledges it did not receive it.
 const SKIP_EVERY: u64 = 512;
-/// A RESPONSE is worth so many copies, in case some are lost.
+/// An unanswered challenge is repeated so often.
 const CHALLENGE_PERIOD: Duration = Duration::from_millis(100);
 
 /// The outer layer of one end.
@@ -23,8 +23,6 @@ const CHALLENGE_PERIOD: Duration = Duration::from_millis(100);
 pub struct Shell {
     sealer: Sealer,
     opener: Opener,
-    /// What the peer calls the flow.
-    peer_id: ConnectionId,
     /// The next number of ours to skip.
     skip_at: PacketNumber,
     chance: Chance,
@@ -57,17 +55,10 @@ pub struct Opened<'a> {
 
 impl Shell {
     /// The shell of a flow with these keys.
-    pub fn new(
-        sealer: Sealer,
-        opener: Opener,
-        peer_id: ConnectionId,
-        path: Path,
-        mut chance: Chance,
-    ) -> Self {
+    pub fn new(sealer: Sealer, opener: Opener, path: Path, mut chance: Chance) -> Self {
         Self {
             sealer,
             opener,
-            peer_id,
             skip_at: 1 + chance.below(SKIP_EVERY),
             chance,
             path,
@@ -153,7 +144,7 @@ impl Shell {
 
     /// Seals the packet that begins at `start`.
     pub fn seal(&mut self, number: PacketNumber, out: &mut Vec<u8>, start: usize) -> Result<(), FlowError> {
-        self.sealer.seal(self.peer_id, number, out, start).map_err(|_| FlowError::Spent)?;
+        self.sealer.seal(number, out, start).map_err(|_| FlowError::Spent)?;
         let bytes = (out.len() - start) as u64;
         self.path.on_sent(bytes);
         self.wire_bytes += bytes;
@@ -167,6 +158,6 @@ impl Shell {
 
     /// Bytes behind the blocks of a packet.
     pub fn trailer_bytes(&self) -> usize {
-        self.sealer.trailer_bytes()
+        self.sealer.tag_bytes()
     }
 }

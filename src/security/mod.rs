@@ -5,6 +5,7 @@
 //! ticket     addresses, the server's key hash and a token, in one line to paste; addresses without a secret
 //! proof      knowledge of the token or of a session's secret, proven for one connection, never sent
 //! channel    between a TCP socket and frames: plain, or TLS with pinned keys; sans-IO
+//! packet     the packets of a UDP flow: sealed and opened, with keys that change
 //! tls        what `channel` asks of rustls: configurations, and verifiers that pin a key and nothing else
 //! secret     wiping and comparing secret bytes
 //! ```
@@ -18,6 +19,7 @@
 
 mod channel;
 mod identity;
+mod packet;
 mod proof;
 mod secret;
 mod ticket;
@@ -25,6 +27,7 @@ mod tls;
 
 pub use channel::{Channel, ChannelError, is_tls_first_byte};
 pub use identity::{Identity, IdentityError, KeyHash, KeyHashError};
+pub use packet::{FlowId, OpenError, Opener, SealError, Sealer};
 pub use proof::{Join, ProofKey, SessionSecret, Side, Transcript};
 pub use ticket::{ADDRESSES_MAX, Address, HOST_MAX_BYTES, HostPort, Ticket, TicketError, Token};
 pub use tls::{ALPN, EXPORTER_LABEL, Pin};

@@ -24,6 +24,7 @@ use std::fmt;
 
 use ring::{digest, hkdf, hmac};
 
+use super::packet::{FlowId, FlowSecret};
 use super::secret::{equal, wipe};
 use super::ticket::Token;
 
@@ -34,6 +35,16 @@ pub enum Side {
     Client,
     /// Who was connected to.
     Server,
+}
+
+impl Side {
+    /// The peer of this side.
+    pub fn other(self) -> Self {
+        match self {
+            Self::Client => Self::Server,
+            Self::Server => Self::Client,
+        }
+    }
 }
 
 /// What a proof is bound to: this connection and what both sides said first on it.
@@ -51,7 +62,8 @@ pub struct Transcript {
 #[derive(Clone)]
 pub struct ProofKey(Option<[u8; 32]>);
 
-/// Known to both ends of a session and to nobody else: lets further connections join it. Redacts itself.
+/// Known to both ends of a session and to nobody else: lets further connections join it, and keys its UDP flows.
+/// Redacts itself.
 #[derive(Clone)]
 pub struct SessionSecret([u8; 32]);
 
@@ -139,6 +151,11 @@ impl SessionSecret {
     /// Whether `proof` is what `side` has to send, compared in constant time.
     pub fn verify_join(&self, side: Side, join: Join, transcript: &Transcript, proof: &[u8; 32]) -> bool {
         equal(&self.prove_join(side, join, transcript), proof)
+    }
+
+    /// The secret that keys the packets which `side` sends on a UDP flow of the session. protocol.md [SEAL-1]
+    pub(super) fn flow_secret(&self, flow: &FlowId, side: Side) -> FlowSecret {
+        FlowSecret::from_bytes(derive(b"haul udp v1", &self.0, &[&flow.info(side)]))
     }
 }
 

@@ -418,8 +418,11 @@ impl<S: Clone> Sender<S> {
 
     /// Whether no content will follow what carriers have taken, unless something is lost.
     pub fn is_tail(&self) -> bool {
-        let is_read =
-            |open: &Open<S>| !matches!(open.state, State::Announced | State::Digesting | State::Sending);
+        let is_read = |open: &Open<S>| match open.state {
+            State::Announced => !matches!(open.entry.kind, Kind::File { .. } | Kind::Stream),
+            State::Digesting | State::Sending => false,
+            State::Digested | State::Ended | State::Failed => true,
+        };
         self.listed.is_some() && self.chunks.is_empty() && self.open.values().all(is_read)
     }
 

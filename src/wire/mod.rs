@@ -5,6 +5,7 @@
 //! frame      length, type, flags; an incremental reader for any split of the bytes; the hot frames laid out by hand
 //! message    the control messages inside frames (bincode)
 //! packet     the datagrams of the UDP flow: header, blocks
+//! numbers    which packets have arrived, in few bytes
 //! varint     the integers inside them
 //! ```
 //!
@@ -14,5 +15,6 @@
 pub mod frame;
 pub mod hello;
 pub mod message;
+mod numbers;
 pub mod packet;
 pub mod varint;

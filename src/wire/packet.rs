@@ -8,12 +8,14 @@
 //!    u8      u32             u64               encrypted          16 bytes, or 4
 //! ```
 //!
-//! The header travels in clear and is authenticated; [`security::packet`](crate::security) seals the rest. Inside are
+//! The header travels in clear and is authenticated; [`security`](crate::security) seals the rest. Inside are
 //! blocks, one after the other: a type byte, then its fields as [varints](super::varint). Everything is validated
 //! before it is handed out; nothing is copied and nothing is allocated.
 
 use std::ops::RangeInclusive;
 
+use super::numbers::take_numbers;
+pub use super::numbers::{NUMBERS_MIN_BYTES, Numbers, Ranges, put_numbers};
 use super::varint::{self, VARINT_MAX};
 use crate::limits;
 
@@ -47,7 +49,7 @@ impl Header {
     pub fn encode(&self) -> [u8; HEADER_BYTES] {
         assert!(self.number <= VARINT_MAX);
         let mut bytes = [0; HEADER_BYTES];
-        bytes[0] = FIRST | u8::from(self.key_phase) * KEY_PHASE;
+        bytes[0] = FIRST | if self.key_phase { KEY_PHASE } else { 0 };
         bytes[1..5].copy_from_slice(&self.connection.to_le_bytes());
         bytes[5..].copy_from_slice(&self.number.to_le_bytes());
         bytes
@@ -112,6 +114,8 @@ impl Data<'_> {
 
     /// Appends the block.
     pub fn put(&self, out: &mut Vec<u8>) {
+        assert!(!self.bytes.is_empty());
+        assert!(self.at as usize + self.bytes.len() <= self.len as usize);
         out.push(DATA);
         varint::put(out, self.chunk);
         varint::put(out, self.file);
@@ -164,92 +168,6 @@ impl Placed<'_> {
     }
 }
 
-/// Received numbers from `largest` downwards.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Numbers<'a> {
-    /// The largest; received.
-    pub largest: PacketNumber,
-    form: Form<'a>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Form<'a> {
-    /// Length below `largest`, then pairs of gap and length (RFC 9000, section 19.3.1).
-    Ranges(&'a [u8]),
-    /// Bit i of byte j says whether `largest - 1 - 8 * j - i` was received.
-    Bitmap(&'a [u8]),
-}
-
-impl<'a> Numbers<'a> {
-    /// Whether each number has a bit of its own.
-    pub fn is_bitmap(&self) -> bool {
-        matches!(self.form, Form::Bitmap(_))
-    }
-
-    /// The received ranges, descending; never empty.
-    pub fn ranges(&self) -> Ranges<'a> {
-        match self.form {
-            Form::Ranges(bytes) => Ranges { form: RangesForm::Pairs { bytes, next: Some(self.largest) } },
-            Form::Bitmap(bytes) => {
-                Ranges { form: RangesForm::Bits { bytes, largest: self.largest, at: 0, is_first: true } }
-            }
-        }
-    }
-}
-
-/// Received ranges, descending.
-#[derive(Clone, Debug)]
-pub struct Ranges<'a> {
-    form: RangesForm<'a>,
-}
-
-#[derive(Clone, Debug)]
-enum RangesForm<'a> {
-    Pairs { bytes: &'a [u8], next: Option<PacketNumber> },
-    Bits { bytes: &'a [u8], largest: PacketNumber, at: u64, is_first: bool },
-}
-
-impl Iterator for Ranges<'_> {
-    type Item = RangeInclusive<PacketNumber>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        match &mut self.form {
-            RangesForm::Pairs { bytes, next } => {
-                let end = (*next)?;
-                let start = end - varint::take(bytes)?;
-                *next = varint::take(bytes).map(|gap| start - gap - 2);
-                Some(start..=end)
-            }
-            RangesForm::Bits { bytes, largest, at, is_first } => {
-                // Bit `at` is the number `largest - 1 - at`.
-                if !*is_first {
-                    *at = next_bit(bytes, *at, true)?;
-                }
-                let end = if *is_first { *largest } else { *largest - 1 - *at };
-                *is_first = false;
-                let stop = next_bit(bytes, *at, false).unwrap_or(bytes.len() as u64 * 8);
-                *at = stop;
-                Some(*largest - stop..=end)
-            }
-        }
-    }
-}
-
-/// The first bit from `at` on that is `wanted`.
-fn next_bit(bytes: &[u8], at: u64, wanted: bool) -> Option<u64> {
-    let mut index = usize::try_from(at / 8).ok()?;
-    let mut skip = at % 8;
-    while let Some(&byte) = bytes.get(index) {
-        let byte = (if wanted { byte } else { !byte }) >> skip;
-        if byte != 0 {
-            return Some(index as u64 * 8 + skip + u64::from(byte.trailing_zeros()));
-        }
-        skip = 0;
-        index += 1;
-    }
-    None
-}
-
 /// What the sender of content tells its receiver about the flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Floor {
@@ -289,13 +207,10 @@ const CHALLENGE: u8 = 6;
 const RESPONSE: u8 = 7;
 const CLOSE: u8 = 8;
 
-const RANGES: u8 = 0;
-const BITMAP: u8 = 1;
-
 /// Bytes that are no packet, from a peer that has the keys: it broke the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("it sent a malformed packet: {0}")]
-pub struct PacketError(&'static str);
+pub struct PacketError(pub(super) &'static str);
 
 /// The blocks of an opened packet, in order; ends at padding, at the end, or with the first error.
 pub fn blocks(payload: &[u8]) -> impl Iterator<Item = Result<Block<'_>, PacketError>> {
@@ -344,11 +259,11 @@ fn take_block<'a>(rest: &mut &'a [u8]) -> Result<Option<Block<'a>>, PacketError>
 
 const CUT: PacketError = PacketError("a block that is cut off, or a number that is longer than it need be");
 
-fn take_varint(rest: &mut &[u8]) -> Result<u64, PacketError> {
+pub(super) fn take_varint(rest: &mut &[u8]) -> Result<u64, PacketError> {
     varint::take(rest).ok_or(CUT)
 }
 
-fn take_varints<const N: usize>(rest: &mut &[u8]) -> Result<[u64; N], PacketError> {
+pub(super) fn take_varints<const N: usize>(rest: &mut &[u8]) -> Result<[u64; N], PacketError> {
     let mut values = [0; N];
     for value in &mut values {
         *value = take_varint(rest)?;
@@ -356,13 +271,13 @@ fn take_varints<const N: usize>(rest: &mut &[u8]) -> Result<[u64; N], PacketErro
     Ok(values)
 }
 
-fn take_array<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], PacketError> {
+pub(super) fn take_array<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], PacketError> {
     let (head, after) = rest.split_first_chunk::<N>().ok_or(CUT)?;
     *rest = after;
     Ok(*head)
 }
 
-fn take_slice<'a>(rest: &mut &'a [u8], len: u64) -> Result<&'a [u8], PacketError> {
+pub(super) fn take_slice<'a>(rest: &mut &'a [u8], len: u64) -> Result<&'a [u8], PacketError> {
     let (head, after) = usize::try_from(len).ok().and_then(|len| rest.split_at_checked(len)).ok_or(CUT)?;
     *rest = after;
     Ok(head)
@@ -400,42 +315,6 @@ fn take_placed<'a>(rest: &mut &'a [u8]) -> Result<Placed<'a>, PacketError> {
         }
     }
     Ok(Placed { floor, ranges: &whole[..whole.len() - rest.len()] })
-}
-
-/// protocol.md [PACKET-7]
-fn take_numbers<'a>(rest: &mut &'a [u8]) -> Result<Numbers<'a>, PacketError> {
-    let below_zero = PacketError("acknowledged numbers below zero");
-    let largest = take_varint(rest)?;
-    let [form] = take_array(rest)?;
-    let form = match form {
-        RANGES => {
-            let more = take_varint(rest)?;
-            let whole = *rest;
-            let mut left = largest.checked_sub(take_varint(rest)?).ok_or(below_zero)?;
-            for _ in 0..more {
-                let [gap, len] = take_varints(rest)?;
-                left = left
-                    .checked_sub(gap)
-                    .and_then(|left| left.checked_sub(2))
-                    .and_then(|end| end.checked_sub(len))
-                    .ok_or(below_zero)?;
-            }
-            Form::Ranges(&whole[..whole.len() - rest.len()])
-        }
-        BITMAP => {
-            let len = take_varint(rest)?;
-            let bytes = take_slice(rest, len)?;
-            // The bits that are set must be of numbers that exist.
-            let lowest = bytes.iter().enumerate().rev().find(|(_, byte)| **byte != 0);
-            let depth = lowest.map_or(0, |(at, byte)| at as u64 * 8 + 8 - u64::from(byte.leading_zeros()));
-            if depth > largest {
-                return Err(below_zero);
-            }
-            Form::Bitmap(bytes)
-        }
-        _ => return Err(PacketError("an unknown form of acknowledgement")),
-    };
-    Ok(Numbers { largest, form })
 }
 
 /// Appends a PING.
@@ -514,92 +393,5 @@ pub fn put_older(out: &mut Vec<u8>) {
     out.push(OLDER);
 }
 
-/// Appends received numbers, the shorter of both forms, in at most `room` bytes (at least 24). `ranges` descend
-/// without touching; the first ends with the largest. Returns the lowest number that was told about: received or not,
-/// everything from there up is said.
-pub fn put_numbers(
-    out: &mut Vec<u8>,
-    ranges: impl Iterator<Item = RangeInclusive<PacketNumber>> + Clone,
-    room: usize,
-) -> PacketNumber {
-    let largest = *ranges.clone().next().expect("something was received").end();
-    let room = room - varint::len(largest) - 1;
-    let plan = plan_ranges(ranges.clone(), room);
-    varint::put(out, largest);
-    // A bitmap says one number a bit; ranges need at least two bytes for each hole.
-    let bits = largest - plan.lowest;
-    let bitmap = bitmap_bytes(bits);
-    let bitmap_room = (room - 2) as u64;
-    if plan.is_whole && plan.bytes as u64 <= bitmap + varint::len(bitmap) as u64
-        || !plan.is_whole && largest - plan.lowest >= bitmap_room * 8
-    {
-        out.push(RANGES);
-        put_ranges(out, ranges, plan.count);
-        return plan.lowest;
-    }
-    let lowest = ranges.clone().last().map_or(largest, |range| *range.start());
-    let len = bitmap_bytes(largest - lowest).min(bitmap_room);
-    out.push(BITMAP);
-    varint::put(out, len);
-    let at = out.len();
-    out.resize(at + usize::try_from(len).expect("at most the room"), 0);
-    for range in ranges {
-        set_bits(&mut out[at..], largest, &range);
-    }
-    lowest.max(largest.saturating_sub(len * 8))
-}
-
-/// What of the ranges fits.
-struct RangesPlan {
-    count: u64,
-    bytes: usize,
-    lowest: PacketNumber,
-    is_whole: bool,
-}
-
-fn plan_ranges(ranges: impl Iterator<Item = RangeInclusive<PacketNumber>>, room: usize) -> RangesPlan {
-    // The count of further ranges takes at most 4 bytes.
-    let mut plan = RangesPlan { count: 0, bytes: 4, lowest: 0, is_whole: true };
-    let mut previous: Option<PacketNumber> = None;
-    for range in ranges {
-        let len = varint::len(range.end() - range.start());
-        let gap = previous.map_or(0, |start| varint::len(start - range.end() - 2));
-        if plan.bytes + gap + len > room {
-            plan.is_whole = false;
-            break;
-        }
-        plan.bytes += gap + len;
-        plan.count += 1;
-        plan.lowest = *range.start();
-        previous = Some(*range.start());
-    }
-    plan
-}
-
-fn put_ranges(out: &mut Vec<u8>, ranges: impl Iterator<Item = RangeInclusive<PacketNumber>>, count: u64) {
-    varint::put(out, count - 1);
-    let mut previous: Option<PacketNumber> = None;
-    for range in ranges.take(usize::try_from(count).expect("as many as fit a packet")) {
-        if let Some(start) = previous {
-            varint::put(out, start - range.end() - 2);
-        }
-        varint::put(out, range.end() - range.start());
-        previous = Some(*range.start());
-    }
-}
-
-fn bitmap_bytes(bits: u64) -> u64 {
-    bits.div_ceil(8)
-}
-
-/// Sets the bits of a range, as far as the bitmap goes.
-fn set_bits(bitmap: &mut [u8], largest: PacketNumber, range: &RangeInclusive<PacketNumber>) {
-    let end = (*range.end()).min(largest.saturating_sub(1));
-    if end < *range.start() || largest == 0 {
-        return;
-    }
-    for bit in largest - 1 - end..=largest - 1 - range.start() {
-        let Some(byte) = usize::try_from(bit / 8).ok().and_then(|at| bitmap.get_mut(at)) else { return };
-        *byte |= 1 << (bit % 8);
-    }
-}
+#[cfg(test)]
+mod tests;
