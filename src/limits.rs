@@ -125,6 +125,16 @@ pub const KEY_UPDATE_PACKETS: u64 = 1 << 22;
 /// Packets that may fail to open in a flow's direction, over all its keys. Each may be a guess at a tag; with packets
 /// of 64 KiB, forging one stays out of reach up to here (RFC 9001, section 6.6 and appendix B.1).
 pub const FORGERIES_MAX: u64 = 1 << 52;
+/// Receive buffer that a UDP socket asks for, bytes: 25 ms at 10 Gbit/s, while the receiving thread is held up.
+pub const UDP_RECV_BUFFER_BYTES: usize = 32 << 20;
+/// Granted receive buffer below which a person is told how to raise it, bytes: 30 ms at 1 Gbit/s, and what current
+/// kernels grant unasked.
+pub const UDP_RECV_BUFFER_FEW_BYTES: usize = 4 << 20;
+/// Send buffer that a UDP socket asks for, bytes. Pacing keeps it nearly empty; it takes up what a busy device holds
+/// back for some milliseconds.
+pub const UDP_SEND_BUFFER_BYTES: usize = 4 << 20;
+/// Largest content of a datagram over IPv4, bytes: a packet of 65,535 less the headers of IP and UDP.
+pub const DATAGRAM_MAX_BYTES: usize = 65_507;
 
 // --- Times ---------------------------------------------------------------------------------------------------
 
@@ -160,6 +170,9 @@ const _: () = assert!(STREAMS_AUTO_MAX <= STREAMS_MAX);
 const _: () = assert!(RECORDS_PER_FRAME * 24 + 16 <= CONTROL_MAX_BYTES);
 const _: () = assert!(SUMS_LINE_MAX_BYTES >= 2 * PATH_MAX_BYTES + 128, "what we write, we read");
 const _: () = assert!(KEY_UPDATE_PACKETS * 2 <= KEY_MAX_PACKETS);
+const _: () = assert!(UDP_RECV_BUFFER_FEW_BYTES <= UDP_RECV_BUFFER_BYTES);
+const _: () =
+    assert!(UDP_SEND_BUFFER_BYTES >= 2 * DATAGRAM_MAX_BYTES, "one send never fills the buffer alone");
 const _: () = assert!(HEARTBEAT.as_secs() * 3 <= IDLE_TIMEOUT_MIN.as_secs());
 const _: () = assert!(IDLE_TIMEOUT_MIN.as_secs() <= IDLE_TIMEOUT.as_secs());
 const _: () = assert!(PUBLISH_BATCH_FILES <= OPEN_ENTRIES_MAX / 2, "listing goes on while a batch is synced");

@@ -9,6 +9,8 @@ use std::{
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpStream, lookup_host};
 
+use super::canonical;
+
 /// Connections that the kernel may keep for us until they are accepted.
 const BACKLOG: i32 = 1024;
 /// Addresses of one name that are tried.
@@ -53,10 +55,9 @@ impl Listener {
 
     /// The next connection.
     pub async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
-        let (tcp, mut from) = self.0.accept().await?;
+        let (tcp, from) = self.0.accept().await?;
         tcp.set_nodelay(true)?;
-        from.set_ip(from.ip().to_canonical());
-        Ok((tcp, from))
+        Ok((tcp, canonical(from)))
     }
 }
 
