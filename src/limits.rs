@@ -136,6 +136,9 @@ pub const UDP_SEND_BUFFER_BYTES: usize = 4 << 20;
 /// Largest content of a datagram over IPv4, bytes: a packet of 65,535 less the headers of IP and UDP.
 pub const DATAGRAM_MAX_BYTES: usize = 65_507;
 
+/// A flow on which nothing of the peer was heard for so long after its opening is blocked somewhere.
+pub const FLOW_BLOCKED_AFTER: Duration = Duration::from_secs(3);
+
 // --- Times ---------------------------------------------------------------------------------------------------
 
 /// From accept until a connection has authenticated, absolute.

@@ -149,6 +149,7 @@ pub fn of_cause(cause: Cause) -> Exit {
         Cause::Unexpected => Exit::Unexpected,
         Cause::Usage => Exit::Usage,
         Cause::Connection => Exit::CannotConnect,
+        Cause::UdpBlocked => Exit::UdpBlocked,
         Cause::NotAllowed => Exit::NotAllowed,
         Cause::Integrity => Exit::Integrity,
         Cause::SomeFailed => Exit::SomeFailed,

@@ -93,6 +93,7 @@ pub fn run(args: &Args, out: &Output) -> anyhow::Result<Exit> {
         dry_run: false,
         streams: StreamsOption(Streams::Fixed(1)).0,
         rate_bps: None,
+        flow: None,
     };
     let client = Client::new("ls", peer, options, wish);
     let running = client.running();

@@ -242,7 +242,17 @@ fn start(setup: &Setup, listening: &Listening, out: &Output) -> anyhow::Result<E
     let signal = transfer::interrupted();
     announce(&ticket, &setup.service, address, listening, out)?;
     let (events, told) = mpsc::unbounded_channel();
-    let server = Server::new(config, events);
+    let hub = match Hub::beside(&listener) {
+        Ok(hub) => Some(hub),
+        Err(error) => {
+            out.note(&format!("no UDP here, only TCP: {error}"));
+            None
+        }
+    };
+    if let Some(advice) = hub.as_ref().and_then(Hub::advice) {
+        out.note(&advice);
+    }
+    let server = Server::new(config, events, hub);
     let exit = runtime.block_on(serve_until_done(&server, &listener, told, signal, is_one_time, out));
     runtime.shutdown_timeout(SHUTDOWN);
     if is_one_time && matches!(exit, Ok(Exit::Done)) {

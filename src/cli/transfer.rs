@@ -24,6 +24,7 @@ use crate::{
     run::{
         client::{Client, Ended, Options, Running, Streams},
         error::{Cause, RunError},
+        flow::FlowWish,
         home::Home,
         report::Report,
         session::Role,
@@ -31,7 +32,7 @@ use crate::{
     },
     security::Address,
     transfer::Announced,
-    wire::message::{DigestKind, Overwrite},
+    wire::message::{DigestKind, Law, Overwrite},
 };
 
 /// How often the progress is drawn.
@@ -43,6 +44,9 @@ pub struct ClientOptions {
     /// How data travels
     #[arg(long, value_enum, default_value = "auto", env = "HAUL_TRANSPORT", hide_env = true)]
     pub transport: Transport,
+    /// How a UDP sender shares the network
+    #[arg(long, value_enum, default_value = "bbr", env = "HAUL_CONGESTION", hide_env = true)]
+    pub congestion: CongestionOption,
     /// Connections: a number, or `auto` for as many as the rate rises with
     #[arg(long, value_name = "N", default_value = "auto", env = "HAUL_STREAMS", hide_env = true)]
     pub streams: StreamsOption,
@@ -102,6 +106,29 @@ pub enum Transport {
     Auto,
     /// TCP
     Tcp,
+    /// UDP, with acknowledgement and repair of our own
+    Udp,
+}
+
+/// Values of `--congestion`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum CongestionOption {
+    /// A model of the path: its rate and its shortest round trip
+    Bbr,
+    /// The textbook: halves at every loss
+    Cubic,
+    /// The rate of --rate, whatever the path says
+    Fixed,
+}
+
+impl From<CongestionOption> for Law {
+    fn from(option: CongestionOption) -> Self {
+        match option {
+            CongestionOption::Bbr => Self::Bbr,
+            CongestionOption::Cubic => Self::Cubic,
+            CongestionOption::Fixed => Self::Fixed,
+        }
+    }
 }
 
 /// Values of `--overwrite`.
@@ -155,7 +182,17 @@ impl ClientOptions {
             dry_run: self.dry_run,
             streams: self.streams.0,
             rate_bps: rate.map(Bitrate::bits_per_s),
+            flow: self.flow(rate),
         }
+    }
+
+    /// The flow over UDP that `--transport` asks for.
+    fn flow(&self, rate: Option<Bitrate>) -> Option<FlowWish> {
+        let is_only = match self.transport {
+            Transport::Auto | Transport::Tcp => return None,
+            Transport::Udp => true,
+        };
+        Some(FlowWish { is_only, law: self.congestion.into(), rate_bps: rate.map_or(0, Bitrate::bits_per_s) })
     }
 
     /// The digests that `--expect` asks for.

@@ -1,6 +1,9 @@
 //! The client's commands: push, pull, list.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use tokio::{task::JoinSet, time::sleep};
 
@@ -8,7 +11,9 @@ use super::{
     clock, connect,
     connect::Peer,
     error::{Cause, RunError},
-    pump, receiving,
+    flow::{FlowHost, FlowWish, HostState, Hub},
+    pump::{self, Wire},
+    receiving,
     report::{Facts, Report},
     results::Results,
     sending::{self, Reading, Source},
@@ -16,14 +21,14 @@ use super::{
 };
 use crate::{
     file::target::{Expect, Target},
-    limits,
-    security::{HostPort, KeyHash},
+    limits, net,
+    security::{HostPort, KeyHash, Side},
     session::{ClientOpening, Opened},
     stream::Growth,
     transfer::{CONTROL, Receiver, Sender},
     wire::{
-        hello::{FEATURE_BLAKE3, Hello},
-        message::{DigestKind, Intent, Open, Overwrite, open_fits},
+        hello::{FEATURE_BLAKE3, FEATURE_UDP, Hello},
+        message::{DigestKind, FlowMode, FlowOpen, Intent, Message, Open, Overwrite, open_fits},
     },
 };
 
@@ -51,6 +56,8 @@ pub struct Options {
     pub streams: Streams,
     /// Content sent at most, bits a second (of a push).
     pub rate_bps: Option<u64>,
+    /// The flow over UDP to ask for, if any.
+    pub flow: Option<FlowWish>,
 }
 
 /// A session under way: what the progress and the signal handler need of it.
@@ -224,6 +231,8 @@ async fn drive(
         ));
     }
     session.set_chunk_bytes(opened.chunk_bytes);
+    let flow = options.flow.filter(|_| !is_listing && !is_in_order);
+    let _hub = flow.and_then(|wish| ask_for_flow(wish, peer, &wire, &opened, session));
     let mut streams = JoinSet::new();
     let most = if is_in_order || is_listing { 1 } else { opened.max_streams };
     streams.spawn(add_streams(peer.clone(), opened.clone(), session.clone(), options.streams, most));
@@ -231,6 +240,54 @@ async fn drive(
     let end = session.cleared().await;
     streams.shutdown().await;
     Ok((end.map_err(|error| without_last_word(error, session)), opened, at))
+}
+
+/// Opens a socket and asks the server for a flow over UDP.
+fn ask_for_flow(wish: FlowWish, peer: &Peer, wire: &Wire, opened: &Opened, session: &Session) -> Option<Hub> {
+    let blocked = |text: &str| {
+        if wish.is_only {
+            session.fail(RunError::new(Cause::UdpBlocked, format!("{}: {text}", peer.name())));
+        } else {
+            tracing::info!(text, "no flow");
+        }
+        None
+    };
+    if opened.features & FEATURE_UDP == 0 {
+        return blocked("does not know UDP; leave --transport out");
+    }
+    let Ok(server) = wire.tcp.peer_addr().map(net::canonical) else {
+        return blocked("its address is not known");
+    };
+    let hub = match Hub::towards(server) {
+        Ok(hub) => hub,
+        Err(error) => return blocked(&format!("no socket for UDP here: {error}")),
+    };
+    if let Some(advice) = hub.advice() {
+        tracing::info!(advice);
+    }
+    let shared = hub.shared();
+    let open = FlowOpen {
+        attempt: 0,
+        connection: shared.free_id(),
+        is_only: wish.is_only,
+        mode: FlowMode::Reliable,
+        law: wish.law,
+        rate_bps: wish.rate_bps,
+    };
+    session.set_flows(FlowHost {
+        hub: Some(shared),
+        side: Side::Client,
+        session: opened.session,
+        secret: (!peer.is_plain).then(|| opened.secret.clone()),
+        peer: server.ip(),
+        idle_timeout: peer.idle_timeout,
+        state: Mutex::new(HostState { pending: Some(open), next_attempt: 1 }),
+    });
+    if wish.is_only {
+        session.set_only(limits::FLOW_NUMBER_MIN);
+    }
+    session.queue_about_flow(Message::FlowOpen(open));
+    Some(hub)
 }
 
 /// A sender that has sent everything and misses only the receiver's last word has not failed, and does not know.

@@ -20,6 +20,8 @@ pub enum Cause {
     Usage,
     /// No connection could be made, or it was lost.
     Connection,
+    /// UDP was asked for by name and does not get through.
+    UdpBlocked,
     /// Wrong secret, unknown or changed key, forbidden.
     NotAllowed,
     /// The bytes are not what they have to be.
@@ -64,7 +66,12 @@ impl Cause {
     /// How this failure is told to the peer.
     pub fn code(self) -> Code {
         match self {
-            Self::Unexpected | Self::Usage | Self::SomeFailed | Self::NothingToDo | Self::Connection => {
+            Self::Unexpected
+            | Self::Usage
+            | Self::SomeFailed
+            | Self::NothingToDo
+            | Self::Connection
+            | Self::UdpBlocked => {
                 Code::Internal
             }
             Self::NotAllowed => Code::NotAllowed,

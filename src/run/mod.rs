@@ -4,6 +4,7 @@
 //! client, server   a command from its first packet to its report
 //! connect          finds a peer and opens connections of a session
 //! session          the value that connections and threads share, around the sans-IO core
+//! flow             flows over UDP: socket, threads
 //! pump             one socket ⇄ one link ⇄ the session
 //! sending          threads that list and read       receiving   the thread that writes
 //! meter, verdict   what was waited for              results, report   what became of what
@@ -15,6 +16,7 @@ pub mod client;
 pub mod clock;
 pub mod connect;
 pub mod error;
+pub mod flow;
 pub mod home;
 pub mod memory;
 pub mod meter;

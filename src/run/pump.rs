@@ -22,6 +22,9 @@ const OUT_HIGH_BYTES: usize = 256 << 10;
 /// closed; without this, unread bytes would turn our last words into a reset.
 const CLOSE_WAIT: Duration = Duration::from_secs(1);
 
+/// How often the kernel is asked what it knows of the connection.
+const TCP_LOOK_EVERY: Duration = Duration::from_millis(100);
+
 /// A connection with its time base.
 #[derive(Debug)]
 pub struct Wire {
@@ -164,7 +167,15 @@ async fn drive(
     notify: &Notify,
     blocked_since: &mut Option<Duration>,
 ) -> Result<(), WireError> {
+    let mut look_at = Duration::ZERO;
     loop {
+        let now = wire.now();
+        if now >= look_at {
+            look_at = now + TCP_LOOK_EVERY;
+            if let Some(info) = crate::net::tcp_info(&wire.tcp) {
+                session.note_tcp(carrier, info);
+            }
+        }
         let wants_input = session.wants_input();
         let is_open = !wants_input || wire.read_some(READ_BYTES)?;
         while let Some(frame) = wire.link.poll_frame() {

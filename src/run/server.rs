@@ -27,6 +27,7 @@ use super::{
     clock,
     connect::exchange,
     error::{Cause, RunError},
+    flow::{FlowHost, Hub},
     home::{Home, StoredTicket},
     pump::{self, Wire},
     receiving,
@@ -44,7 +45,7 @@ use crate::{
     },
     limits,
     net::Listener,
-    security::{Channel, Identity, KeyHash, ProofKey, SessionSecret, is_tls_first_byte},
+    security::{Channel, Identity, KeyHash, ProofKey, SessionSecret, Side, is_tls_first_byte},
     session::{AuthRequest, Opened, Prover, ServerOpening, refuse},
     stream::Link,
     transfer::{CONTROL, Receiver, Sender},
@@ -159,6 +160,8 @@ pub struct Server {
     sessions: Mutex<BTreeMap<[u8; 16], Live>>,
     gate: Arc<Mutex<Gate>>,
     busy: Arc<BusyNames>,
+    /// The socket for flows over UDP, if there is one.
+    hub: Option<Hub>,
 }
 
 struct Live {
@@ -217,8 +220,8 @@ const NOT_ALLOWED: &str =
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 impl Server {
-    /// A server that reports to `events`.
-    pub fn new(config: ServerConfig, events: mpsc::UnboundedSender<Event>) -> Arc<Self> {
+    /// A server that reports to `events`; without `hub`, it offers no flows over UDP.
+    pub fn new(config: ServerConfig, events: mpsc::UnboundedSender<Event>, hub: Option<Hub>) -> Arc<Self> {
         let claimed_by = config.one_time.as_ref().and_then(|one_time| one_time.ticket.claimed_by);
         Arc::new(Self {
             gate: Arc::new(Mutex::new(Gate {
@@ -231,6 +234,7 @@ impl Server {
             next_id: AtomicU64::new(0),
             sessions: Mutex::default(),
             busy: Arc::default(),
+            hub,
         })
     }
 
@@ -475,6 +479,17 @@ impl Server {
         let is_sender = !matches!(work, Work::Receive(_));
         if let Err(error) = self.start(work, &running, open.digest) {
             session.fail(error);
+        }
+        if !is_listing && let Ok(client) = wire.tcp.peer_addr() {
+            session.set_flows(FlowHost {
+                hub: self.hub.as_ref().map(Hub::shared),
+                side: Side::Server,
+                session: opened.session,
+                secret: (!is_plain).then(|| opened.secret.clone()),
+                peer: crate::net::canonical(client).ip(),
+                idle_timeout: self.config.idle_timeout,
+                state: Mutex::default(),
+            });
         }
         pump::run(wire, CONTROL, &session).await;
         let end = session.cleared().await;

@@ -5,9 +5,9 @@
 //! others. A session ends once, with success or with the first error, and everybody notices.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     sync::{
-        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
         atomic::{
             AtomicBool, AtomicUsize,
             Ordering::{Acquire, Relaxed, Release},
@@ -18,6 +18,8 @@ use std::{
 
 use tokio::sync::Notify;
 
+use super::flow::FlowHost;
+
 use super::{
     clock,
     error::{Cause, RunError},
@@ -27,6 +29,7 @@ use super::{
 use crate::{
     file::walk::Found,
     limits,
+    net::{TcpInfo, Waker},
     stream::{Link, Pacer},
     transfer::{CONTROL, Carrier, Receiver, Sender, Violation},
     wire::{
@@ -91,6 +94,8 @@ struct State {
     /// When the receipt went out, at the receiver, and what it means: from then on nothing undoes the end.
     last_word: Option<(Duration, SessionEnd)>,
     spare: Vec<Vec<u8>>,
+    /// Frames about flows that wait for the control connection.
+    about_flows: VecDeque<Frame>,
 }
 
 /// A running session.
@@ -98,7 +103,12 @@ struct State {
 pub struct Session {
     state: Mutex<State>,
     work: Condvar,
-    carriers: Mutex<BTreeMap<Carrier, Arc<Notify>>>,
+    carriers: Mutex<BTreeMap<Carrier, Wakes>>,
+    /// What opens flows over UDP, where there may be any.
+    flows: OnceLock<FlowHost>,
+    /// What the kernel knows of the TCP connections, by carrier.
+    tcp: Mutex<BTreeMap<Carrier, TcpInfo>>,
+    me: Weak<Self>,
     heard: Notify,
     is_heard: AtomicBool,
     ended: Notify,
@@ -121,7 +131,7 @@ pub struct Session {
 impl Session {
     /// A session of this role, at most `rate_bps` bits of content a second.
     pub fn new(role: Role, rate_bps: Option<u64>, peer: &str, results: Arc<Results>) -> Arc<Self> {
-        Arc::new(Self {
+        Arc::new_cyclic(|me| Self {
             state: Mutex::new(State {
                 role,
                 end: None,
@@ -130,9 +140,13 @@ impl Session {
                 sender_stats: Stats::default(),
                 last_word: None,
                 spare: Vec::new(),
+                about_flows: VecDeque::new(),
             }),
             work: Condvar::new(),
             carriers: Mutex::default(),
+            flows: OnceLock::new(),
+            tcp: Mutex::default(),
+            me: me.clone(),
             heard: Notify::new(),
             is_heard: AtomicBool::new(false),
             ended: Notify::new(),
@@ -178,13 +192,18 @@ impl Session {
     /// A connection that wants to be woken when there may be something to send.
     pub fn attach(&self, carrier: Carrier) -> Arc<Notify> {
         let notify = Arc::new(Notify::new());
-        self.carriers.lock().unwrap_or_else(PoisonError::into_inner).insert(carrier, notify.clone());
+        self.lock_carriers().insert(carrier, Wakes::Task(notify.clone()));
         notify
+    }
+
+    /// As [`Self::attach`], for a flow's thread.
+    pub fn attach_thread(&self, carrier: Carrier, waker: Arc<Waker>) {
+        self.lock_carriers().insert(carrier, Wakes::Thread(waker));
     }
 
     /// A connection is gone.
     pub fn detach(&self, carrier: Carrier, error: Option<RunError>) {
-        self.carriers.lock().unwrap_or_else(PoisonError::into_inner).remove(&carrier);
+        self.lock_carriers().remove(&carrier);
         if carrier == CONTROL {
             match error {
                 // protocol.md [ERR-2]: where the peer still listens, it learns why.
@@ -199,8 +218,98 @@ impl Session {
                 Role::Receiver(receiver) => receiver.on_carrier_down(carrier),
                 Role::Lister(_) => {}
             }
+            if let Role::Sender(sender) = &mut self.lock().role {
+                sender.set_only(None);
+            }
             self.wake();
         }
+    }
+
+    // --- For flows ---
+
+    /// Flows may be opened from here on.
+    pub fn set_flows(&self, host: FlowHost) {
+        assert!(self.flows.set(host).is_ok(), "a session has one way to open flows");
+    }
+
+    /// Queues a frame about a flow.
+    pub fn queue_about_flow(&self, message: Message) {
+        self.lock().about_flows.push_back(Frame::Message(message));
+        self.wake_control();
+    }
+
+    /// A flow was asked for, or granted.
+    fn on_flow_message(&self, message: &Message) -> Result<(), Violation> {
+        let (Some(host), Some(me)) = (self.flows.get(), self.me.upgrade()) else {
+            return Err(Violation::new("it speaks of a flow where there is none"));
+        };
+        match message {
+            Message::FlowOpen(open) => {
+                let accept = host.on_open(&me, open)?;
+                self.queue_about_flow(Message::FlowAccept(accept));
+            }
+            Message::FlowAccept(accept) => host.on_accept(&me, accept)?,
+            _ => unreachable!("only what is about flows comes here"),
+        }
+        Ok(())
+    }
+
+    /// All content goes to this carrier, if it leaves from here.
+    pub fn set_only(&self, carrier: Carrier) {
+        if let Role::Sender(sender) = &mut self.lock().role {
+            sender.set_only(Some(carrier));
+        }
+        self.wake();
+    }
+
+    /// Whether a carrier is gone for the other side.
+    pub fn is_down(&self, carrier: Carrier) -> bool {
+        self.look(|role| match role {
+            Role::Sender(sender) => sender.is_down(carrier),
+            Role::Receiver(receiver) => receiver.is_down(carrier),
+            Role::Lister(_) => false,
+        })
+    }
+
+    /// What a flow's sender has heard: credit, and chunks that are placed.
+    pub fn on_flow_heard(&self, credit: u64, placed: &[crate::datagram::Placed]) {
+        let mut state = self.lock();
+        if let Role::Sender(sender) = &mut state.role {
+            sender.on_flow_credit(credit);
+            for chunk in placed {
+                sender.on_flow_placed(chunk.file, chunk.offset);
+            }
+        }
+        drop(state);
+        if !placed.is_empty() {
+            self.work.notify_all();
+        }
+    }
+
+    /// What a flow's receiver has to tell: chunks that were placed, and the credit.
+    pub fn flow_state(&self, carrier: Carrier) -> (Vec<(u64, u64)>, u64) {
+        let mut state = self.lock();
+        let Role::Receiver(receiver) = &mut state.role else { return (Vec::new(), 0) };
+        let placed = receiver.take_placed_of_flows();
+        let placed = placed.into_iter().filter(|(of, ..)| *of == carrier);
+        (placed.map(|(_, file, offset)| (file, offset)).collect(), receiver.grant())
+    }
+
+    /// Content that may still come, bytes.
+    pub fn flow_room(&self) -> u64 {
+        self.look(|role| if let Role::Receiver(receiver) = role { receiver.room() } else { 0 })
+    }
+
+    /// What the kernel knows of a TCP connection.
+    pub fn note_tcp(&self, carrier: Carrier, info: TcpInfo) {
+        self.tcp.lock().unwrap_or_else(PoisonError::into_inner).insert(carrier, info);
+    }
+
+    /// The round-trip time of the control connection.
+    pub fn path_rtt(&self) -> Duration {
+        let tcp = self.tcp.lock().unwrap_or_else(PoisonError::into_inner);
+        let rtt = tcp.get(&CONTROL).map_or(Duration::ZERO, |info| info.min_rtt);
+        if rtt.is_zero() { RTT_GUESS } else { rtt }
     }
 
     /// Takes a frame from a connection.
@@ -211,6 +320,14 @@ impl Session {
         if matches!(frame, Frame::Data { .. }) {
             self.meter.on_content();
         }
+        if carrier == CONTROL
+            && let Frame::Message(message @ (Message::FlowOpen(_) | Message::FlowAccept(_))) = &frame
+        {
+            if let Err(violation) = self.on_flow_message(message) {
+                self.fail(RunError::violation(&self.peer(), &violation));
+            }
+            return;
+        }
         let mut state = self.lock();
         if state.end.is_some() {
             return;
@@ -219,7 +336,12 @@ impl Session {
         state.tell_outcomes(&self.results);
         drop(state);
         match result {
-            Ok(None) => self.wake_workers(),
+            Ok(None) => {
+                self.wake_workers();
+                if carrier == CONTROL {
+                    self.wake_flows();
+                }
+            }
             Ok(Some(end)) => {
                 self.finish(end.map_err(|(code, text)| RunError::said_by(&self.peer(), code, &text)));
             }
@@ -234,6 +356,11 @@ impl Session {
         let mut state = self.lock();
         if state.end.is_some() {
             return Ok(None);
+        }
+        if carrier == CONTROL
+            && let Some(frame) = state.about_flows.pop_front()
+        {
+            return Ok(Some(frame));
         }
         let now = self.meter.elapsed();
         if let (Some(pacer), Role::Sender(sender)) = (&self.pacer, &state.role)
@@ -473,14 +600,17 @@ impl Session {
 
     fn wake(&self) {
         self.wake_workers();
-        for notify in self.carriers.lock().unwrap_or_else(PoisonError::into_inner).values() {
-            notify.notify_one();
-        }
+        self.lock_carriers().values().for_each(Wakes::wake);
+    }
+
+    fn wake_flows(&self) {
+        let carriers = self.lock_carriers();
+        carriers.range(limits::FLOW_NUMBER_MIN..).for_each(|(_, wakes)| wakes.wake());
     }
 
     fn wake_control(&self) {
-        if let Some(notify) = self.carriers.lock().unwrap_or_else(PoisonError::into_inner).get(&CONTROL) {
-            notify.notify_one();
+        if let Some(wakes) = self.lock_carriers().get(&CONTROL) {
+            wakes.wake();
         }
     }
 
@@ -490,10 +620,35 @@ impl Session {
         self.work.notify_all();
     }
 
+    fn lock_carriers(&self) -> MutexGuard<'_, BTreeMap<Carrier, Wakes>> {
+        self.carriers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+/// How a carrier is woken.
+#[derive(Debug)]
+enum Wakes {
+    /// A connection's task.
+    Task(Arc<Notify>),
+    /// A flow's thread.
+    Thread(Arc<Waker>),
+}
+
+impl Wakes {
+    fn wake(&self) {
+        match self {
+            Self::Task(notify) => notify.notify_one(),
+            Self::Thread(waker) => waker.wake(),
+        }
+    }
+}
+
+/// The round-trip time of a path that the kernel says nothing about.
+const RTT_GUESS: Duration = Duration::from_millis(100);
 
 /// A thread that writes below the target; see [`Session::writing`].
 #[derive(Debug)]

@@ -380,6 +380,11 @@ impl Receiver {
         self.credit
     }
 
+    /// Whether a carrier is gone.
+    pub fn is_down(&self, carrier: Carrier) -> bool {
+        self.down.contains(&carrier)
+    }
+
     /// Content that may still come, as far as the sender was told, bytes.
     pub fn room(&self) -> u64 {
         self.credit.saturating_sub(self.received_bytes)

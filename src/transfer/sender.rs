@@ -436,6 +436,11 @@ impl<S: Clone> Sender<S> {
         self.control.push_back(Frame::Message(Message::StreamEnd(end)));
     }
 
+    /// Whether a carrier is gone.
+    pub fn is_down(&self, carrier: Carrier) -> bool {
+        self.down.contains(&carrier)
+    }
+
     /// Everything announced has its outcome, and nothing more will be announced.
     pub fn is_finished(&self) -> bool {
         self.listed.is_some() && self.open.is_empty() && self.control.is_empty()

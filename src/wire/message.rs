@@ -375,6 +375,8 @@ pub struct FlowOpen {
     pub attempt: u16,
     /// What the client calls the flow: stands in packets to the client. Not 0.
     pub connection: u32,
+    /// Content goes over this flow alone. Otherwise the sender of content moves to it when that is better.
+    pub is_only: bool,
     /// What it is to do about loss.
     pub mode: FlowMode,
     /// What the sender is to do about congestion.

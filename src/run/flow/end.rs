@@ -1,0 +1,417 @@
+//! One end of a flow: its value behind a mutex, its thread that sends, and the session on its other side.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{
+            AtomicU64,
+            Ordering::Relaxed,
+        },
+    },
+    time::{Duration, Instant},
+};
+
+use super::{
+    super::{
+        clock,
+        error::{Cause, RunError},
+        session::{Role, Session},
+    },
+    hub::Shared,
+};
+use crate::{
+    datagram::{self, FlowError, Whole},
+    limits,
+    net::{
+        Waker,
+        udp::{Stop, Transmit},
+    },
+    transfer::Carrier,
+    wire::{
+        frame::Frame,
+        packet::{ChunkNumber, CloseReason, ConnectionId},
+    },
+};
+
+/// A wait that is due already and cannot go on is tried again so soon.
+const STEP: Duration = Duration::from_micros(50);
+/// How long the system's buffer may stay full.
+const FULL_WAIT: Duration = Duration::from_millis(5);
+
+/// What an end is part of.
+#[derive(Debug)]
+pub struct EndConfig {
+    /// Its number in the session.
+    pub carrier: Carrier,
+    /// What it is called in packets that come in.
+    pub id: ConnectionId,
+    /// Content goes over this flow alone: without it, the session fails.
+    pub is_only: bool,
+    /// This side has opened it.
+    pub is_client: bool,
+    /// After so long without a sign of life, the peer counts as gone.
+    pub idle_timeout: Duration,
+}
+
+/// One end of a flow at work.
+#[derive(Debug)]
+pub struct End {
+    config: EndConfig,
+    session: Arc<Session>,
+    hub: Arc<Shared>,
+    waker: Arc<Waker>,
+    start: Instant,
+    core: Mutex<Core>,
+    /// What chunks that have begun may hold, bytes.
+    room: AtomicU64,
+    /// Until when the thread sleeps, nanoseconds since the start.
+    sleeps_until: AtomicU64,
+}
+
+/// The value, and our address that the peer writes to.
+#[derive(Debug)]
+struct Core {
+    side: Side,
+    answer_from: Option<IpAddr>,
+    error: Option<FlowError>,
+}
+
+/// What an end does.
+#[derive(Debug)]
+pub enum Side {
+    /// Content leaves here.
+    Sender(Box<datagram::Sender>),
+    /// Content comes here; the chunks that are not placed, by file and offset.
+    Receiver(Box<datagram::Receiver>, BTreeMap<(u64, u64), ChunkNumber>),
+}
+
+/// How a thread's work ended.
+enum Outcome {
+    /// The session is over, or the flow is told to be.
+    Done,
+    /// The other side of the flow is not there.
+    Silent,
+    /// The congestion controller gave up.
+    Unfit,
+    /// The peer broke the protocol.
+    Broken(FlowError),
+}
+
+impl End {
+    /// An end that is registered at the hub and at the session, with its thread.
+    pub fn start(
+        config: EndConfig,
+        session: Arc<Session>,
+        hub: Arc<Shared>,
+        start: Instant,
+        side: Side,
+    ) -> Result<(), RunError> {
+        let failed = |error| RunError::new(Cause::Unexpected, format!("cannot start a flow: {error}"));
+        let waker = Arc::new(Waker::new().map_err(failed)?);
+        session.attach_thread(config.carrier, waker.clone());
+        let end = Arc::new(Self {
+            session: session.clone(),
+            hub: hub.clone(),
+            waker,
+            start,
+            core: Mutex::new(Core { side, answer_from: None, error: None }),
+            room: AtomicU64::new(0),
+            sleeps_until: AtomicU64::new(0),
+            config,
+        });
+        hub.register(end.config.id, end.clone());
+        super::super::sending::spawn(&session, "flow", move || end.run())
+    }
+
+    fn now(&self) -> Duration {
+        clock::now().duration_since(self.start)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Core> {
+        self.core.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    // --- The hub's side ---
+
+    /// Datagrams for this end are about to be handed over.
+    pub fn before_input(&self) {
+        self.room.store(self.session.flow_room(), Relaxed);
+    }
+
+    /// Takes a datagram.
+    pub fn input(&self, from: SocketAddr, to: Option<IpAddr>, datagram: &mut [u8]) {
+        let now = self.now();
+        let mut core = self.lock();
+        let result = match &mut core.side {
+            Side::Sender(sender) => sender.handle_datagram(now, from, datagram),
+            Side::Receiver(receiver, _) => {
+                receiver.handle_datagram(now, from, datagram, self.room.load(Relaxed))
+            }
+        };
+        core.answer_from = to;
+        if let Err(error) = result {
+            core.error.get_or_insert(error);
+        }
+    }
+
+    /// Some datagrams were handed over.
+    pub fn after_input(&self, drops: Option<u64>) {
+        let mut whole: Vec<Whole> = Vec::new();
+        let mut core = self.lock();
+        if let Side::Receiver(receiver, unplaced) = &mut core.side {
+            receiver.set_drops(drops.unwrap_or(0));
+            while let Some(chunk) = receiver.poll_chunk() {
+                unplaced.insert((chunk.file, chunk.offset), chunk.number);
+                whole.push(chunk);
+            }
+            while receiver.wants_spare() {
+                let spare = self.session.take_spare();
+                if spare.capacity() == 0 {
+                    break;
+                }
+                receiver.recycle(spare);
+            }
+            // What is due goes out from here: no other thread has to wake for it.
+            let mut out = Vec::new();
+            self.transmit(core, &mut out);
+        } else {
+            drop(core);
+        }
+        for Whole { file, offset, bytes, .. } in whole {
+            self.session.on_frame(self.config.carrier, Frame::Data { file, offset, bytes });
+        }
+        if self.deadline() < Duration::from_nanos(self.sleeps_until.load(Relaxed)) {
+            self.waker.wake();
+        }
+    }
+
+    fn deadline(&self) -> Duration {
+        let now = self.now();
+        let mut core = self.lock();
+        if core.error.is_some() {
+            return Duration::ZERO;
+        }
+        match &mut core.side {
+            // An acknowledgement opens the window, asks for content, tells of credit.
+            Side::Sender(_) => Duration::ZERO,
+            Side::Receiver(receiver, _) => receiver.poll_timeout().unwrap_or(now + limits::HEARTBEAT),
+        }
+    }
+
+    // --- The thread ---
+
+    fn run(&self) {
+        clock::wait_precisely();
+        let outcome = self.work();
+        self.say_goodbye(&outcome);
+        self.hub.remove(self.config.id);
+        let wire_bytes = match &self.lock().side {
+            Side::Sender(sender) => {
+                tracing::info!(stats = ?sender.stats(), packet_bytes = sender.packet_bytes(), "a flow has ended");
+                sender.wire_bytes()
+            }
+            Side::Receiver(receiver, _) => receiver.wire_bytes(),
+        };
+        self.session.meter.add_wire(wire_bytes);
+        let error = match outcome {
+            Outcome::Done => None,
+            Outcome::Silent | Outcome::Unfit => {
+                let text = format!("{}: UDP does not get through", self.session.peer());
+                Some(RunError::new(Cause::UdpBlocked, text))
+            }
+            Outcome::Broken(error) => Some(RunError::violation(&self.session.peer(), &error)),
+        };
+        match error {
+            Some(error) if error.cause == Cause::Peer || self.config.is_only => self.session.fail(error),
+            error => self.session.detach(self.config.carrier, error),
+        }
+    }
+
+    fn work(&self) -> Outcome {
+        let mut out = Vec::with_capacity(limits::DATAGRAM_MAX_BYTES);
+        loop {
+            if self.session.is_over() || self.session.is_down(self.config.carrier) {
+                return Outcome::Done;
+            }
+            let now = self.now();
+            let mut core = self.lock();
+            if let Some(error) = core.error {
+                return Outcome::Broken(error);
+            }
+            let wait = match &mut core.side {
+                Side::Sender(sender) => self.serve_sender(now, sender),
+                Side::Receiver(receiver, unplaced) => {
+                    self.serve_receiver(now, receiver, unplaced);
+                    None
+                }
+            };
+            if let Some(outcome) = self.judge(now, &core.side) {
+                return outcome;
+            }
+            if self.transmit(core, &mut out) {
+                continue;
+            }
+            self.sleep(wait);
+        }
+    }
+
+    fn sleep(&self, wait: Option<Duration>) {
+        let now = self.now();
+        let deadline = match &mut self.lock().side {
+            Side::Sender(sender) => sender.poll_timeout(now),
+            Side::Receiver(receiver, _) => receiver.poll_timeout(),
+        };
+        let deadline = deadline.unwrap_or(Duration::MAX).min(now + wait.unwrap_or(limits::HEARTBEAT));
+        let deadline = deadline.max(now + STEP);
+        self.sleeps_until.store(u64::try_from(deadline.as_nanos()).unwrap_or(u64::MAX), Relaxed);
+        let left = deadline.saturating_sub(self.now());
+        let _ = self.waker.wait(Some(left));
+        self.sleeps_until.store(0, Relaxed);
+    }
+
+    /// Sends what there is; whether there was anything.
+    fn transmit(&self, mut core: MutexGuard<'_, Core>, out: &mut Vec<u8>) -> bool {
+        let now = self.now();
+        let transmit = match &mut core.side {
+            Side::Sender(sender) => sender.poll_transmit(now, out),
+            Side::Receiver(receiver, _) => receiver.poll_transmit(now, out),
+        };
+        let transmit = match transmit {
+            Ok(Some(transmit)) => transmit,
+            Ok(None) => return false,
+            Err(error) => {
+                core.error.get_or_insert(error);
+                return false;
+            }
+        };
+        let from = core.answer_from.filter(|_| !self.config.is_client);
+        drop(core);
+        self.send(transmit, from, out);
+        true
+    }
+
+    fn send(&self, transmit: datagram::Transmit, from: Option<IpAddr>, out: &[u8]) {
+        let mut rest = out;
+        while !rest.is_empty() {
+            let sent = self.hub.socket.send(&Transmit {
+                to: transmit.to,
+                from,
+                contents: rest,
+                segment_bytes: Some(transmit.segment_bytes),
+            });
+            rest = &rest[sent.bytes..];
+            match sent.stop {
+                None => return,
+                Some(Stop::Full) => {
+                    let is_ready = self.hub.socket.wait_for_room(&self.waker, FULL_WAIT);
+                    if is_ready.is_err() {
+                        return;
+                    }
+                }
+                Some(Stop::TooLarge) => {
+                    let now = self.now();
+                    if let Side::Sender(sender) = &mut self.lock().side {
+                        sender.on_too_large(now);
+                    }
+                    return;
+                }
+                // As if it had been lost on the way.
+                Some(Stop::Refused(error)) => {
+                    tracing::debug!(%error, "a datagram has no way out");
+                    rest = &rest[transmit.segment_bytes.min(rest.len())..];
+                }
+            }
+        }
+    }
+
+    /// Moves chunks from the session to the flow, and what the flow has heard to the session. Gives how long the pace
+    /// asked for makes it wait.
+    fn serve_sender(&self, now: Duration, sender: &mut datagram::Sender) -> Option<Duration> {
+        sender.handle_timeout(now);
+        let placed: Vec<_> = std::iter::from_fn(|| sender.poll_placed()).collect();
+        self.session.on_flow_heard(sender.credit(), &placed);
+        let spare: Vec<_> = std::iter::from_fn(|| sender.poll_spare()).collect();
+        if !spare.is_empty() {
+            self.session.keep_spare(spare.into_iter().map(emptied));
+        }
+        let mut wait = None;
+        let mut has_more = true;
+        while has_more && sender.wants_chunk() {
+            match self.session.poll_frame(self.config.carrier) {
+                Ok(Some(Frame::Data { file, offset, bytes })) => sender.push_chunk(file, offset, bytes),
+                Ok(_) => has_more = false,
+                Err(pace) => {
+                    wait = Some(pace);
+                    has_more = false;
+                }
+            }
+        }
+        sender.set_tail(!has_more && self.session.look(|role| matches!(role, Role::Sender(sender) if sender.is_tail())));
+        wait
+    }
+
+    fn serve_receiver(
+        &self,
+        now: Duration,
+        receiver: &mut datagram::Receiver,
+        unplaced: &mut BTreeMap<(u64, u64), ChunkNumber>,
+    ) {
+        let (placed, credit) = self.session.flow_state(self.config.carrier);
+        for (file, offset) in placed {
+            if let Some(number) = unplaced.remove(&(file, offset)) {
+                receiver.on_placed(now, number);
+            }
+        }
+        receiver.set_credit(now, credit);
+    }
+
+    /// Whether the flow is of any use. protocol.md [FLOW-7]
+    fn judge(&self, now: Duration, side: &Side) -> Option<Outcome> {
+        let (last_heard, silent_since) = match side {
+            Side::Sender(sender) => {
+                if sender.is_unfit() {
+                    return Some(Outcome::Unfit);
+                }
+                if sender.closed_by_peer().is_some() {
+                    return Some(Outcome::Done);
+                }
+                (sender.last_heard(), sender.silent_since())
+            }
+            Side::Receiver(receiver, _) => {
+                if receiver.closed_by_peer().is_some() {
+                    return Some(Outcome::Done);
+                }
+                (receiver.last_heard(), receiver.last_heard())
+            }
+        };
+        let is_silent = match (last_heard, silent_since) {
+            // The server waits a little longer, so that it is the client who says what is wrong.
+            (None, _) => now >= if self.config.is_client { limits::FLOW_BLOCKED_AFTER } else { limits::FLOW_BLOCKED_AFTER * 2 },
+            (Some(_), Some(since)) => now.saturating_sub(since) >= self.config.idle_timeout,
+            (Some(_), None) => false,
+        };
+        is_silent.then_some(Outcome::Silent)
+    }
+
+    fn say_goodbye(&self, outcome: &Outcome) {
+        let reason = match outcome {
+            Outcome::Done => CloseReason::Done,
+            Outcome::Silent | Outcome::Unfit => CloseReason::Unfit,
+            Outcome::Broken(_) => CloseReason::Violation,
+        };
+        let mut core = self.lock();
+        match &mut core.side {
+            Side::Sender(sender) => sender.close(reason),
+            Side::Receiver(receiver, _) => receiver.close(reason),
+        }
+        let mut out = Vec::new();
+        self.transmit(core, &mut out);
+    }
+}
+
+fn emptied(mut buffer: Vec<u8>) -> Vec<u8> {
+    buffer.clear();
+    buffer
+}

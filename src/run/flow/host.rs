@@ -1,0 +1,178 @@
+//! What a session needs to open flows: the socket, the keys, the numbers that were used.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use super::{
+    super::{
+        clock,
+        error::{Cause, RunError},
+        session::{Role, Session},
+    },
+    end::{End, EndConfig, Side as EndSide},
+    hub::Shared,
+};
+use crate::{
+    datagram::{self, FlowConfig, Path, congestion::Congestion},
+    limits,
+    security::{FlowId, Opener, Sealer, SessionSecret, Side},
+    transfer::Violation,
+    wire::{
+        message::{FlowAccept, FlowMode, FlowOpen, Law},
+        packet::ConnectionId,
+    },
+};
+
+/// What a client asks of the flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FlowWish {
+    /// Content goes over the flow alone.
+    pub is_only: bool,
+    /// The sender's congestion control.
+    pub law: Law,
+    /// Bits a second; 0: no limit.
+    pub rate_bps: u64,
+}
+
+/// Opens the flows of a session.
+#[derive(Debug)]
+pub struct FlowHost {
+    /// `None`: there is no socket, and every flow is refused.
+    pub hub: Option<Arc<Shared>>,
+    /// Which side this is.
+    pub side: Side,
+    /// Names the session.
+    pub session: [u8; 16],
+    /// Keys come from it; `None` without encryption.
+    pub secret: Option<SessionSecret>,
+    /// Where the peer's control connection is.
+    pub peer: IpAddr,
+    /// After so long without a sign of life, the peer counts as gone.
+    pub idle_timeout: Duration,
+    /// The client's request that is not answered, or the server's count of requests.
+    pub state: Mutex<HostState>,
+}
+
+/// What has been asked for.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct HostState {
+    /// At the client: the request that waits for its answer.
+    pub pending: Option<FlowOpen>,
+    /// At the server: the smallest number of the next request.
+    pub next_attempt: u16,
+}
+
+impl FlowHost {
+    /// A client asks for a flow; gives the answer. protocol.md [FLOW-2]
+    pub fn on_open(&self, session: &Arc<Session>, open: &FlowOpen) -> Result<FlowAccept, Violation> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.side != Side::Server || open.attempt < state.next_attempt {
+            return Err(Violation::new("it asked for a flow twice, or was not to ask at all"));
+        }
+        state.next_attempt = open.attempt + 1;
+        drop(state);
+        let refusal = FlowAccept { attempt: open.attempt, connection: 0, port: 0 };
+        let Some(hub) = &self.hub else { return Ok(refusal) };
+        let id = hub.free_id();
+        let flow = FlowId { session: self.session, attempt: open.attempt, client: open.connection, server: id };
+        match self.start(session, hub, open, &flow, Path::to_client(), self.peer.is_ipv6()) {
+            Ok(()) => Ok(FlowAccept { connection: id, port: hub.port(), ..refusal }),
+            Err(error) => {
+                tracing::warn!(%error, "no flow");
+                Ok(refusal)
+            }
+        }
+    }
+
+    /// The server answered. protocol.md [FLOW-2]
+    pub fn on_accept(&self, session: &Arc<Session>, accept: &FlowAccept) -> Result<(), Violation> {
+        let pending = self.state.lock().unwrap_or_else(PoisonError::into_inner).pending.take();
+        let Some(open) = pending.filter(|open| open.attempt == accept.attempt) else {
+            return Err(Violation::new("it answered a request for a flow that nobody has made"));
+        };
+        let hub = self.hub.as_ref().filter(|_| accept.connection != 0);
+        let Some(hub) = hub else {
+            self.on_refused(session, &open, "the other end has no UDP");
+            return Ok(());
+        };
+        let server = SocketAddr::new(self.peer, accept.port);
+        let flow = FlowId {
+            session: self.session,
+            attempt: open.attempt,
+            client: open.connection,
+            server: accept.connection,
+        };
+        let started =
+            self.start(session, hub, &open, &flow, Path::to_server(server), self.peer.is_ipv6());
+        if let Err(error) = started {
+            self.on_refused(session, &open, &error.text);
+        }
+        Ok(())
+    }
+
+    fn on_refused(&self, session: &Session, open: &FlowOpen, why: &str) {
+        if open.is_only {
+            session.fail(RunError::new(Cause::UdpBlocked, format!("{}: {why}", session.peer())));
+        } else {
+            tracing::info!(why, "no flow");
+        }
+    }
+
+    fn start(
+        &self,
+        session: &Arc<Session>,
+        hub: &Arc<Shared>,
+        open: &FlowOpen,
+        flow: &FlowId,
+        path: Path,
+        is_ipv6: bool,
+    ) -> Result<(), RunError> {
+        let (sealer, opener) = match &self.secret {
+            Some(secret) => (
+                Sealer::new(secret, flow, self.side, limits::KEY_UPDATE_PACKETS),
+                Opener::new(secret, flow, self.side),
+            ),
+            None => (Sealer::plain(flow, self.side), Opener::plain(flow, self.side)),
+        };
+        let config = FlowConfig { sealer, opener, path, seed: clock::random() };
+        let is_client = self.side == Side::Client;
+        let start = clock::now();
+        let now = Duration::ZERO;
+        let carrier = limits::FLOW_NUMBER_MIN + open.attempt;
+        let is_sender = session.look(|role| matches!(role, Role::Sender(_)));
+        let side = if is_sender {
+            let congestion = congestion(open);
+            let rtt = session.path_rtt();
+            let sender = datagram::Sender::new(now, config, congestion, rtt, is_ipv6);
+            EndSide::Sender(Box::new(sender))
+        } else {
+            EndSide::Receiver(
+                Box::new(datagram::Receiver::new(now, config, is_client)),
+                std::collections::BTreeMap::new(),
+            )
+        };
+        let id: ConnectionId = flow.id_at(self.side);
+        let config = EndConfig {
+            carrier,
+            id,
+            is_only: open.is_only,
+            is_client,
+            idle_timeout: self.idle_timeout,
+        };
+        if open.is_only {
+            session.set_only(carrier);
+        }
+        End::start(config, session.clone(), hub.clone(), start, side)
+    }
+}
+
+fn congestion(open: &FlowOpen) -> Congestion {
+    match (open.mode, open.law) {
+        (_, Law::Bbr) => Congestion::Bbr,
+        (_, Law::Cubic) => Congestion::Cubic,
+        (FlowMode::Raw | FlowMode::Reliable, Law::Fixed) => Congestion::Fixed { bytes_per_s: open.rate_bps / 8 },
+    }
+}

@@ -1,0 +1,162 @@
+//! One UDP socket for all flows of a process, and the thread that receives on it.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use super::{super::clock, end::End};
+use crate::{
+    net::{
+        Listener, UdpSocket, Waker,
+        udp::{Batch, Received, UdpOptions},
+    },
+    wire::packet::{ConnectionId, Header},
+};
+
+/// How often the socket's drop counter is read.
+const DROPS_EVERY: Duration = Duration::from_millis(20);
+/// After a receive that failed for want of resources.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// A socket with its thread, which ends with it.
+#[derive(Debug)]
+pub struct Hub(Arc<Shared>);
+
+/// What the ends of flows need of it.
+#[derive(Debug)]
+pub struct Shared {
+    /// Sends for all flows.
+    pub socket: UdpSocket,
+    waker: Waker,
+    ends: Mutex<BTreeMap<ConnectionId, Arc<End>>>,
+    is_over: AtomicBool,
+}
+
+impl Hub {
+    /// A socket beside a listener: the same address and port number.
+    pub fn beside(listener: &Listener) -> io::Result<Self> {
+        Self::start(UdpSocket::beside(listener, UdpOptions::default())?)
+    }
+
+    /// A socket on any port, for a client of `server`.
+    pub fn towards(server: SocketAddr) -> io::Result<Self> {
+        let any: SocketAddr =
+            if server.is_ipv6() { "[::]:0".parse() } else { "0.0.0.0:0".parse() }.expect("an address");
+        Self::start(UdpSocket::bind(any, UdpOptions::default())?)
+    }
+
+    fn start(socket: UdpSocket) -> io::Result<Self> {
+        let shared = Arc::new(Shared {
+            socket,
+            waker: Waker::new()?,
+            ends: Mutex::default(),
+            is_over: AtomicBool::new(false),
+        });
+        let thread = shared.clone();
+        thread::Builder::new().name("udp".to_owned()).spawn(move || thread.receive())?;
+        Ok(Self(shared))
+    }
+
+    /// What flows need of it.
+    pub fn shared(&self) -> Arc<Shared> {
+        self.0.clone()
+    }
+
+    /// One line for a person if the socket's buffers are small.
+    pub fn advice(&self) -> Option<String> {
+        self.0.socket.buffers().advice()
+    }
+}
+
+impl Drop for Hub {
+    fn drop(&mut self) {
+        self.0.is_over.store(true, Relaxed);
+        self.0.waker.wake();
+    }
+}
+
+impl Shared {
+    /// The port of the socket.
+    pub fn port(&self) -> u16 {
+        self.socket.address().port()
+    }
+
+    /// A name that no flow of this hub has.
+    pub fn free_id(&self) -> ConnectionId {
+        loop {
+            let id = ConnectionId::from_le_bytes(clock::random());
+            if id != 0 && !self.lock().contains_key(&id) {
+                return id;
+            }
+        }
+    }
+
+    /// Packets for `id` go to this end from here on.
+    pub fn register(&self, id: ConnectionId, end: Arc<End>) {
+        self.lock().insert(id, end);
+    }
+
+    /// Packets for `id` go nowhere any more.
+    pub fn remove(&self, id: ConnectionId) {
+        self.lock().remove(&id);
+    }
+
+    fn receive(&self) {
+        let mut batch = Batch::new();
+        let mut touched: BTreeMap<ConnectionId, Arc<End>> = BTreeMap::new();
+        let mut drops_at = clock::now();
+        while !self.is_over.load(Relaxed) {
+            match self.socket.recv(&mut batch, &self.waker, None) {
+                Ok(Received::Datagrams) => self.deliver(&mut batch, &mut touched),
+                Ok(Received::Woken | Received::Nothing) => continue,
+                Err(error) => {
+                    tracing::warn!(%error, "cannot receive datagrams");
+                    let _ = self.waker.wait(Some(PAUSE));
+                }
+            }
+            let drops = self.drops(&mut drops_at);
+            for end in std::mem::take(&mut touched).into_values() {
+                end.after_input(drops);
+            }
+        }
+    }
+
+    /// protocol.md [PACKET-2]: what belongs to no flow is dropped without an answer.
+    fn deliver(&self, batch: &mut Batch, touched: &mut BTreeMap<ConnectionId, Arc<End>>) {
+        for group in batch.groups() {
+            for datagram in group.datagrams {
+                let Some(header) = Header::decode(datagram) else { continue };
+                let end = match touched.get(&header.connection) {
+                    Some(end) => end,
+                    None => {
+                        let Some(end) = self.lock().get(&header.connection).cloned() else { continue };
+                        end.before_input();
+                        touched.entry(header.connection).or_insert(end)
+                    }
+                };
+                end.input(group.from, group.to, datagram);
+            }
+        }
+    }
+
+    fn drops(&self, at: &mut Instant) -> Option<u64> {
+        let now = clock::now();
+        if now < *at {
+            return None;
+        }
+        *at = now + DROPS_EVERY;
+        self.socket.drops().map(u64::from)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<ConnectionId, Arc<End>>> {
+        self.ends.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
