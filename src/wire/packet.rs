@@ -47,7 +47,7 @@ impl Header {
     pub fn encode(&self) -> [u8; HEADER_BYTES] {
         assert!(self.number <= VARINT_MAX);
         let mut bytes = [0; HEADER_BYTES];
-        bytes[0] = FIRST | u8::from(self.key_phase) * KEY_PHASE;
+        bytes[0] = FIRST | (u8::from(self.key_phase) * KEY_PHASE);
         bytes[1..5].copy_from_slice(&self.connection.to_le_bytes());
         bytes[5..].copy_from_slice(&self.number.to_le_bytes());
         bytes
