@@ -11,6 +11,7 @@
 //! stream     the carrier over TCP: frames on a byte stream, heartbeats, one connection more or not (sans-IO)
 //! transfer   the heart: what is wanted, sent, placed and granted; one queue for all connections (sans-IO)
 //! security   identities, tickets, proofs, the TLS channel
+//! link       what a path does to packets: queue, loss, delay (pure)
 //! wire       values to bytes and back
 //! integrity  digests, checksums, manifests
 //! limits     every bound and default
@@ -23,6 +24,7 @@ pub mod datagram;
 pub mod file;
 pub mod integrity;
 pub mod limits;
+pub mod link;
 pub mod net;
 pub mod run;
 pub mod security;
