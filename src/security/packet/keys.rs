@@ -132,3 +132,44 @@ impl fmt::Debug for Keys {
         f.write_str("Keys([redacted])")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use data_encoding::HEXLOWER;
+    use serde_json::Value;
+
+    use super::*;
+
+    #[test]
+    fn each_phase_leads_to_the_next_as_in_the_golden_vectors() {
+        // protocol.md [SEAL-1]
+        let file: Value = serde_json::from_str(include_str!("../../../fixtures/wire/packets.json")).unwrap();
+        for side in ["from_client", "from_server"] {
+            let phases = file["flows"][0][side].as_array().unwrap();
+            let mut secret = FlowSecret(fixed(&phases[0]["secret"]));
+
+            for phase in phases {
+                assert_eq!(secret.0, fixed(&phase["secret"]));
+                let (keys, next) = secret.split();
+                assert_eq!(keys.iv, fixed(&phase["iv"]));
+                secret = next;
+            }
+        }
+    }
+
+    #[test]
+    fn the_number_is_the_end_of_the_nonce() {
+        // protocol.md [SEAL-2]
+        let (mut keys, _) = FlowSecret([1; 32]).split();
+        keys.iv = [0xf0; 12];
+        let number = 0x0102_0304_0506_0708;
+
+        let nonce = keys.nonce(number);
+
+        assert_eq!(HEXLOWER.encode(nonce.as_ref()), "f0f0f0f0f1f2f3f4f5f6f7f8");
+    }
+
+    fn fixed<const N: usize>(value: &Value) -> [u8; N] {
+        HEXLOWER.decode(value.as_str().unwrap().as_bytes()).unwrap().try_into().unwrap()
+    }
+}
