@@ -8,6 +8,7 @@
 //! net        sockets
 //! session    who are you, what do you want: opening a connection (sans-IO)
 //! file       a tree becomes entries and chunks; chunks become parts beside their targets, and parts become files
+//! datagram   the carrier over UDP: packets, repair, pacing, congestion control (sans-IO)
 //! stream     the carrier over TCP: frames on a byte stream, heartbeats, one connection more or not (sans-IO)
 //! transfer   the heart: what is wanted, sent, placed and granted; one queue for all connections (sans-IO)
 //! security   identities, tickets, proofs, the TLS channel
@@ -29,6 +30,7 @@ pub mod net;
 pub mod run;
 pub mod security;
 pub mod session;
+pub mod sim;
 pub mod stream;
 pub mod transfer;
 pub mod wire;

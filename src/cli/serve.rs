@@ -25,6 +25,7 @@ use crate::{
         client::Running,
         clock,
         error::RunError,
+        flow::Hub,
         home::StoredTicket,
         server::{Event, OneTime, Server, ServerConfig, Service},
     },
@@ -245,12 +246,12 @@ fn start(setup: &Setup, listening: &Listening, out: &Output) -> anyhow::Result<E
     let hub = match Hub::beside(&listener) {
         Ok(hub) => Some(hub),
         Err(error) => {
-            out.note(&format!("no UDP here, only TCP: {error}"));
+            out.detail(&format!("no UDP here, only TCP: {error}"));
             None
         }
     };
     if let Some(advice) = hub.as_ref().and_then(Hub::advice) {
-        out.note(&advice);
+        out.detail(&advice);
     }
     let server = Server::new(config, events, hub);
     let exit = runtime.block_on(serve_until_done(&server, &listener, told, signal, is_one_time, out));

@@ -71,9 +71,7 @@ impl Cause {
             | Self::SomeFailed
             | Self::NothingToDo
             | Self::Connection
-            | Self::UdpBlocked => {
-                Code::Internal
-            }
+            | Self::UdpBlocked => Code::Internal,
             Self::NotAllowed => Code::NotAllowed,
             Self::Integrity => Code::Integrity,
             Self::SourceChanged => Code::SourceChanged,

@@ -5,10 +5,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{
-            AtomicU64,
-            Ordering::Relaxed,
-        },
+        atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
@@ -348,7 +345,9 @@ impl End {
                 }
             }
         }
-        sender.set_tail(!has_more && self.session.look(|role| matches!(role, Role::Sender(sender) if sender.is_tail())));
+        sender.set_tail(
+            !has_more && self.session.look(|role| matches!(role, Role::Sender(sender) if sender.is_tail())),
+        );
         wait
     }
 
@@ -388,7 +387,13 @@ impl End {
         };
         let is_silent = match (last_heard, silent_since) {
             // The server waits a little longer, so that it is the client who says what is wrong.
-            (None, _) => now >= if self.config.is_client { limits::FLOW_BLOCKED_AFTER } else { limits::FLOW_BLOCKED_AFTER * 2 },
+            (None, _) => {
+                now >= if self.config.is_client {
+                    limits::FLOW_BLOCKED_AFTER
+                } else {
+                    limits::FLOW_BLOCKED_AFTER * 2
+                }
+            }
             (Some(_), Some(since)) => now.saturating_sub(since) >= self.config.idle_timeout,
             (Some(_), None) => false,
         };

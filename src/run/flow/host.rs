@@ -77,7 +77,8 @@ impl FlowHost {
         let refusal = FlowAccept { attempt: open.attempt, connection: 0, port: 0 };
         let Some(hub) = &self.hub else { return Ok(refusal) };
         let id = hub.free_id();
-        let flow = FlowId { session: self.session, attempt: open.attempt, client: open.connection, server: id };
+        let flow =
+            FlowId { session: self.session, attempt: open.attempt, client: open.connection, server: id };
         match self.start(session, hub, open, &flow, Path::to_client(), self.peer.is_ipv6()) {
             Ok(()) => Ok(FlowAccept { connection: id, port: hub.port(), ..refusal }),
             Err(error) => {
@@ -105,8 +106,7 @@ impl FlowHost {
             client: open.connection,
             server: accept.connection,
         };
-        let started =
-            self.start(session, hub, &open, &flow, Path::to_server(server), self.peer.is_ipv6());
+        let started = self.start(session, hub, &open, &flow, Path::to_server(server), self.peer.is_ipv6());
         if let Err(error) = started {
             self.on_refused(session, &open, &error.text);
         }
@@ -155,13 +155,8 @@ impl FlowHost {
             )
         };
         let id: ConnectionId = flow.id_at(self.side);
-        let config = EndConfig {
-            carrier,
-            id,
-            is_only: open.is_only,
-            is_client,
-            idle_timeout: self.idle_timeout,
-        };
+        let config =
+            EndConfig { carrier, id, is_only: open.is_only, is_client, idle_timeout: self.idle_timeout };
         if open.is_only {
             session.set_only(carrier);
         }
@@ -173,6 +168,8 @@ fn congestion(open: &FlowOpen) -> Congestion {
     match (open.mode, open.law) {
         (_, Law::Bbr) => Congestion::Bbr,
         (_, Law::Cubic) => Congestion::Cubic,
-        (FlowMode::Raw | FlowMode::Reliable, Law::Fixed) => Congestion::Fixed { bytes_per_s: open.rate_bps / 8 },
+        (FlowMode::Raw | FlowMode::Reliable, Law::Fixed) => {
+            Congestion::Fixed { bytes_per_s: open.rate_bps / 8 }
+        }
     }
 }
