@@ -324,3 +324,39 @@ fn sender_address() -> SocketAddr {
 fn receiver_address() -> SocketAddr {
     SocketAddr::from(([10, 0, 0, 2], 7420))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lane(bytes: u64) -> LaneConfig {
+        LaneConfig {
+            start: Duration::ZERO,
+            bytes: Some(bytes),
+            congestion: Congestion::Bbr,
+            key_update_after: limits::KEY_UPDATE_PACKETS,
+            is_push: true,
+        }
+    }
+
+    #[test]
+    fn a_file_arrives_whole_over_any_path() {
+        for spec in [
+            "rtt=20ms,rate=100mbit",
+            "rtt=20ms,rate=100mbit,loss=5%",
+            "rtt=20ms,rate=100mbit,loss=2%,reorder=1%,dup=1%,corrupt=1%,late=25%/20ms",
+            "rtt=20ms,rate=100mbit,loss=30%",
+        ] {
+            for is_push in [true, false] {
+                let link: LinkConfig = spec.parse().unwrap();
+                let mut world = World::new(&link, &[LaneConfig { key_update_after: 64, is_push, ..lane(4 << 20) }]);
+
+                world.run(Duration::from_secs(60));
+
+                let report = &world.reports()[0];
+                println!("{spec} push {is_push}: {:?} {:?}", report.done, report.sent);
+                assert!(report.done.is_some(), "{spec}");
+            }
+        }
+    }
+}
