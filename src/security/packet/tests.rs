@@ -80,7 +80,7 @@ fn what_is_cut_longer_or_bent_is_refused_and_changes_nothing() {
             let whole = seal(&mut sealer, number, &vec![9; len]);
             let before = facts(&opener);
             let refuse = |opener: &mut Opener, mut packet: Vec<u8>| {
-                assert_eq!(opener.open(&mut packet), Err(OpenError::Refused), "{packet:?}");
+                assert_eq!(opener.open(&mut packet), Err(OpenError::Refused));
             };
 
             for end in 0..whole.len() {
@@ -194,14 +194,14 @@ fn after_too_many_forgeries_nothing_opens() {
     let (mut sealer, mut opener) = keyed(64);
     assert_eq!(opener.failures_max, limits::FORGERIES_MAX);
     opener.failures_max = 3;
-    let forged =
+    let mut forged =
         [&Header { key_phase: false, connection: FLOW.server, number: 1 }.encode()[..], &[0; 30]].concat();
 
     for _ in 0..2 {
         assert_eq!(opener.open(&mut forged.clone()), Err(OpenError::Refused));
     }
     assert!(opener.open(&mut seal(&mut sealer, 0, b"")).is_ok());
-    assert_eq!(opener.open(&mut forged.clone()), Err(OpenError::Refused));
+    assert_eq!(opener.open(&mut forged), Err(OpenError::Refused));
 
     assert_eq!(opener.open(&mut seal(&mut sealer, 1, b"")), Err(OpenError::Exhausted));
 }
