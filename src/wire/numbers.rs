@@ -465,9 +465,9 @@ mod tests {
             *told.last().unwrap().start()
         };
         let lens = (0..room as u64).filter(|&len| encoded(len) <= room);
-        let best = lowest(lens.clone().last().unwrap());
         // Longer ones reach at least as far, so that the shortest can be searched for by halves.
         let lens: Vec<_> = lens.collect();
+        let best = lowest(lens[lens.len() - 1]);
         let len = lens[lens.partition_point(|&len| lowest(len) > best)];
         (best, encoded(len))
     }

@@ -37,7 +37,7 @@ pub fn put(out: &mut Vec<u8>, value: u64) {
     }
 }
 
-/// Takes a value from the front of `bytes`; `None` if it is cut off or longer than it need be.
+/// Takes a value from the front of `bytes`; `None` if it is cut off or longer than it need be. protocol.md [PACKET-4]
 pub fn take(bytes: &mut &[u8]) -> Option<u64> {
     let first = *bytes.first()?;
     let n = 1 << (first >> 6);

@@ -76,7 +76,7 @@ fn every_type_of_block_has_a_golden_packet() {
     let file = file();
     let blocks =
         file["packets"].as_array().unwrap().iter().flat_map(|packet| packet["blocks"].as_array().unwrap());
-    let kinds: BTreeSet<_> = blocks.map(|block| kind_of(block)).collect();
+    let kinds: BTreeSet<_> = blocks.map(kind_of).collect();
 
     let all = ["ACK", "CHALLENGE", "CLOSE", "DATA", "FLOOR", "OLDER", "PAD", "PING", "RESPONSE"];
     assert!(kinds.iter().eq(&all));
