@@ -48,3 +48,34 @@ pub struct LostPacket {
     /// What was noted when it was sent.
     pub state: SendState,
 }
+
+#[derive(Clone, Copy, Debug)]
+pub enum Congestion {
+    Bbr,
+    Cubic,
+    Fixed { bytes_per_s: u64 },
+}
+#[derive(Debug)]
+pub struct Controller {
+    w: u64,
+}
+impl Controller {
+    pub fn new(_c: Congestion, _p: u64, _rtt: Duration) -> Self {
+        Self { w: 1_200_000 }
+    }
+    pub fn on_sent(&mut self, _now: Duration, _b: u64, _f: u64) {}
+    pub fn on_lost(&mut self, _now: Duration, _l: &LostPacket) {}
+    pub fn on_ack(&mut self, _now: Duration, _l: &AckEvent) {}
+    pub fn on_spurious(&mut self, _now: Duration, _l: &LostPacket) {}
+    pub fn on_mtu(&mut self, _l: u64) {}
+    pub fn on_path_change(&mut self, _now: Duration) {}
+    pub fn window(&self) -> u64 {
+        self.w
+    }
+    pub fn pacing_rate(&self) -> u64 {
+        12_000_000
+    }
+    pub fn is_broken(&self) -> bool {
+        false
+    }
+}

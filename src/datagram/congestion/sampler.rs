@@ -43,3 +43,24 @@ pub struct RateSample {
 /// Counts deliveries and turns them into [`RateSample`]s.
 #[derive(Debug, Default)]
 pub struct RateSampler {}
+
+impl RateSampler {
+    pub fn on_sent(&mut self, now: Duration, _bytes: u64, in_flight: u64) -> SendState {
+        SendState {
+            sent_at: now,
+            delivered: 0,
+            delivered_at: now,
+            first_sent_at: now,
+            lost: 0,
+            in_flight,
+            is_app_limited: false,
+        }
+    }
+    pub fn on_acked(&mut self, _now: Duration, _state: &SendState, _bytes: u64) {}
+    pub fn on_lost(&mut self, _bytes: u64) {}
+    pub fn on_spurious(&mut self, _bytes: u64) {}
+    pub fn set_app_limited(&mut self, _in_flight: u64) {}
+    pub fn sample(&mut self, _now: Duration, _min: Duration) -> Option<RateSample> {
+        None
+    }
+}
