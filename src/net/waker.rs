@@ -81,7 +81,7 @@ impl Waker {
     }
 
     fn drain(&self) {
-        // Fails where another byte is yet to come. There are never more than two.
+        // Fails where another byte is yet to come. Bytes that this leaves end a wait too early.
         let _ = (&self.reader).read(&mut [0; 8]);
     }
 }

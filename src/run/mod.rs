@@ -9,7 +9,7 @@
 //! sending          threads that list and read       receiving   the thread that writes
 //! meter, verdict   what was waited for              results, report   what became of what
 //! home             keys and tickets on this machine clock       the one door to time and chance
-//! memory           large blocks aligned
+//! memory           large blocks aligned             wait         until a deadline or a call
 //! ```
 
 pub mod client;
@@ -28,3 +28,4 @@ pub mod sending;
 pub mod server;
 pub mod session;
 pub mod verdict;
+pub mod wait;

@@ -2,7 +2,7 @@
 
 use socket2::Socket;
 
-/// Datagrams that did not fit the socket's receive buffer.
+/// Datagrams, or trains of joined ones, that did not fit the socket's receive buffer.
 #[cfg(target_os = "linux")]
 pub(super) fn drops(socket: &Socket) -> Option<u32> {
     // An array of u32, which may grow at its end.
@@ -13,7 +13,7 @@ pub(super) fn drops(socket: &Socket) -> Option<u32> {
     Some(u32::from_ne_bytes(*bytes.get(..len)?.get(AT..)?.first_chunk()?))
 }
 
-/// Datagrams that did not fit the socket's receive buffer: this system does not say.
+/// What did not fit the socket's receive buffer: this system does not say.
 #[cfg(not(target_os = "linux"))]
 pub(super) fn drops(_socket: &Socket) -> Option<u32> {
     None

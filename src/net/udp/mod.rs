@@ -253,8 +253,9 @@ impl UdpSocket {
         false
     }
 
-    /// Datagrams that the system has dropped since the socket was opened because its receive buffer was full; counts on
-    /// from 0 after `u32::MAX`. `None` where the system does not say.
+    /// How often the system has dropped something since the socket was opened because its receive buffer was full: one
+    /// datagram or one train of joined ones, so that this says that datagrams were lost here, and how many at least.
+    /// Counts on from 0 after `u32::MAX`. `None` where the system does not say.
     pub fn drops(&self) -> Option<u32> {
         counters::drops(&self.socket)
     }

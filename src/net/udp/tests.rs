@@ -49,10 +49,7 @@ fn datagrams_of_every_length_pass() {
     let contents = pattern(limits::DATAGRAM_MAX_BYTES);
     let (mut batch, waker) = (Batch::new(), Waker::new().unwrap());
 
-    // Every length near a border, every 97th between them.
-    let is_tested =
-        |len: usize| len < 3000 || len.is_multiple_of(97) || len > limits::DATAGRAM_MAX_BYTES - 100;
-    for len in (0..=limits::DATAGRAM_MAX_BYTES).filter(|&len| is_tested(len)) {
+    for len in 0..=limits::DATAGRAM_MAX_BYTES {
         let sent = sender.send(&train(&receiver, &contents[..len], None));
         assert!(sent.stop.is_none(), "{len}: {sent:?}");
 
@@ -145,6 +142,28 @@ fn a_too_large_datagram_is_reported_and_smaller_ones_still_go() {
         assert!(matches!(sent, Sent { bytes: limits::DATAGRAM_MAX_BYTES, stop: None }), "{sent:?}");
         assert_eq!(sender.is_segmenting(), v4(options).is_segmenting(), "no reason to send one by one");
     }
+}
+
+#[test]
+fn what_the_system_says_of_a_send_has_three_meanings() {
+    let stop = |errno: Errno| Stop::from(io::Error::from(errno));
+
+    for errno in [Errno::AGAIN, Errno::NOBUFS, Errno::NOMEM] {
+        assert!(matches!(stop(errno), Stop::Full), "{errno:?}");
+    }
+    assert!(matches!(stop(Errno::MSGSIZE), Stop::TooLarge));
+    for errno in [Errno::PERM, Errno::NETUNREACH, Errno::HOSTUNREACH, Errno::CONNREFUSED, Errno::NETDOWN] {
+        assert!(matches!(stop(errno), Stop::Refused(_)), "{errno:?}");
+    }
+}
+
+#[test]
+fn a_call_takes_what_the_system_can_cut() {
+    assert_eq!(segments_per_call(1), SEGMENTS_MAX);
+    assert_eq!(segments_per_call(limits::DATAGRAM_MAX_BYTES / SEGMENTS_MAX), SEGMENTS_MAX);
+    assert_eq!(segments_per_call(limits::DATAGRAM_MAX_BYTES / SEGMENTS_MAX + 1), SEGMENTS_MAX - 1);
+    assert_eq!(segments_per_call(limits::DATAGRAM_MAX_BYTES), 1);
+    assert_eq!(segments_per_call(limits::DATAGRAM_MAX_BYTES + 1), 1);
 }
 
 #[test]
