@@ -26,15 +26,6 @@ pub fn random<const N: usize>() -> [u8; N] {
     bytes
 }
 
-/// Lets the waits of this thread end when they should: without it, Linux adds up to 50 µs, so that several may end
-/// together (`PR_SET_TIMERSLACK`).
-pub fn wait_precisely() {
-    #[cfg(target_os = "linux")]
-    if let Err(error) = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1)) {
-        tracing::debug!(%error, "waits end late");
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -349,7 +349,8 @@ mod tests {
         ] {
             for is_push in [true, false] {
                 let link: LinkConfig = spec.parse().unwrap();
-                let mut world = World::new(&link, &[LaneConfig { key_update_after: 64, is_push, ..lane(4 << 20) }]);
+                let mut world =
+                    World::new(&link, &[LaneConfig { key_update_after: 64, is_push, ..lane(4 << 20) }]);
 
                 world.run(Duration::from_secs(60));
 

@@ -15,6 +15,7 @@ use super::{
         clock,
         error::{Cause, RunError},
         session::{Role, Session},
+        wait,
     },
     hub::Shared,
 };
@@ -200,7 +201,7 @@ impl End {
     // --- The thread ---
 
     fn run(&self) {
-        clock::wait_precisely();
+        wait::make_precise();
         let outcome = self.work();
         self.say_goodbye(&outcome);
         self.hub.remove(self.config.id);
