@@ -331,6 +331,11 @@ impl Receiver {
         self.shell.rejected
     }
 
+    /// Bytes of content that have come, each counted once.
+    pub fn new_bytes(&self) -> u64 {
+        self.incoming.new_bytes()
+    }
+
     /// Bytes that partial chunks will hold when they are whole.
     pub fn partial_bytes(&self) -> u64 {
         self.incoming.partial_bytes()
