@@ -160,7 +160,7 @@ impl FlowHost {
         if open.is_only {
             session.set_only(carrier);
         }
-        End::start(config, session.clone(), hub.clone(), start, side)
+        End::start(config, session, hub, start, side)
     }
 }
 
