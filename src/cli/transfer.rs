@@ -26,7 +26,7 @@ use crate::{
         error::{Cause, RunError},
         flow::FlowWish,
         home::Home,
-        report::Report,
+        report::{Move, Report},
         session::Role,
         verdict::Limit,
     },
@@ -189,7 +189,8 @@ impl ClientOptions {
     /// The flow over UDP that `--transport` asks for.
     fn flow(&self, rate: Option<Bitrate>) -> Option<FlowWish> {
         let is_only = match self.transport {
-            Transport::Auto | Transport::Tcp => return None,
+            Transport::Tcp => return None,
+            Transport::Auto => false,
             Transport::Udp => true,
         };
         Some(FlowWish { is_only, law: self.congestion.into(), rate_bps: rate.map_or(0, Bitrate::bits_per_s) })
@@ -273,8 +274,18 @@ pub async fn watch<T>(work: impl Future<Output = T>, running: &Running, out: &Ou
                 is_signalled = true;
                 running.session.fail(interruption());
             }
-            _ = draw.tick() => out.progress().show(&progress(running), running.session.meter.elapsed()),
+            _ = draw.tick() => {
+                tell_moves(running, out);
+                out.progress().show(&progress(running), running.session.meter.elapsed());
+            }
         }
+    }
+}
+
+/// Says where content goes, and why, as soon as that changes.
+pub fn tell_moves(running: &Running, out: &Output) {
+    for Move { to, why, .. } in running.session.take_moves() {
+        out.say(&format!("content goes over {} from here on: {why}", to.to_uppercase()));
     }
 }
 

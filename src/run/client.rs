@@ -160,6 +160,7 @@ impl Client {
             peer: name,
             is_sender,
             is_encrypted: !peer.is_plain,
+            travel: running.session.travel(),
             digest: options.digest,
             is_dry_run: options.dry_run,
             rate_bps: options.rate_bps,
@@ -279,7 +280,8 @@ fn ask_for_flow(wish: FlowWish, peer: &Peer, wire: &Wire, opened: &Opened, sessi
         side: Side::Client,
         session: opened.session,
         secret: (!peer.is_plain).then(|| opened.secret.clone()),
-        peer: server.ip(),
+        peer: server,
+        own_port: 0,
         idle_timeout: peer.idle_timeout,
         state: Mutex::new(HostState { pending: Some(open), next_attempt: 1 }),
     });
@@ -311,7 +313,10 @@ async fn add_streams(peer: Peer, opened: Opened, session: Arc<Session>, streams:
         Streams::Auto => (1, Growth::new(most.min(limits::STREAMS_AUTO_MAX))),
     };
     for number in 1..u16::try_from(limits::STREAMS_MAX).expect("a few") {
-        while usize::from(number) >= fixed {
+        while usize::from(number) >= fixed || session.has_only() {
+            if session.is_over() {
+                return;
+            }
             sleep(GROWTH_STEP).await;
             // Another connection helps only where connections are what is waited for: data is at hand and may be
             // sent, or all that came is placed.
@@ -324,7 +329,7 @@ async fn add_streams(peer: Peer, opened: Opened, session: Arc<Session>, streams:
                 }
                 Role::Lister(_) => (0, false),
             });
-            if may_help && growth.on_progress(session.meter.elapsed(), moved) {
+            if may_help && !session.has_only() && growth.on_progress(session.meter.elapsed(), moved) {
                 break;
             }
         }

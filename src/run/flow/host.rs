@@ -1,7 +1,7 @@
 //! What a session needs to open flows: the socket, the keys, the numbers that were used.
 
 use std::{
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -48,8 +48,10 @@ pub struct FlowHost {
     pub session: [u8; 16],
     /// Keys come from it; `None` without encryption.
     pub secret: Option<SessionSecret>,
-    /// Where the peer's control connection is.
-    pub peer: IpAddr,
+    /// The other end of the control connection.
+    pub peer: SocketAddr,
+    /// Our port of the control connection.
+    pub own_port: u16,
     /// After so long without a sign of life, the peer counts as gone.
     pub idle_timeout: Duration,
     /// The client's request that is not answered, or the server's count of requests.
@@ -79,8 +81,10 @@ impl FlowHost {
         let id = hub.free_id();
         let flow =
             FlowId { session: self.session, attempt: open.attempt, client: open.connection, server: id };
-        match self.start(session, hub, open, &flow, Path::to_client(), self.peer.is_ipv6()) {
-            Ok(()) => Ok(FlowAccept { connection: id, port: hub.port(), ..refusal }),
+        // The same number as for TCP is told as 0: it holds behind a forwarded port too.
+        let port = if hub.port() == self.own_port { 0 } else { hub.port() };
+        match self.start(session, hub, open, &flow, Path::to_client()) {
+            Ok(()) => Ok(FlowAccept { connection: id, port, ..refusal }),
             Err(error) => {
                 tracing::warn!(%error, "no flow");
                 Ok(refusal)
@@ -99,15 +103,15 @@ impl FlowHost {
             self.on_refused(session, &open, "the other end has no UDP");
             return Ok(());
         };
-        let server = SocketAddr::new(self.peer, accept.port);
+        let port = if accept.port == 0 { self.peer.port() } else { accept.port };
+        let server = SocketAddr::new(self.peer.ip(), port);
         let flow = FlowId {
             session: self.session,
             attempt: open.attempt,
             client: open.connection,
             server: accept.connection,
         };
-        let started = self.start(session, hub, &open, &flow, Path::to_server(server), self.peer.is_ipv6());
-        if let Err(error) = started {
+        if let Err(error) = self.start(session, hub, &open, &flow, Path::to_server(server)) {
             self.on_refused(session, &open, &error.text);
         }
         Ok(())
@@ -128,7 +132,6 @@ impl FlowHost {
         open: &FlowOpen,
         flow: &FlowId,
         path: Path,
-        is_ipv6: bool,
     ) -> Result<(), RunError> {
         let (sealer, opener) = match &self.secret {
             Some(secret) => (
@@ -146,7 +149,7 @@ impl FlowHost {
         let side = if is_sender {
             let congestion = congestion(open);
             let rtt = session.path_rtt();
-            let sender = datagram::Sender::new(now, config, congestion, rtt, is_ipv6);
+            let sender = datagram::Sender::new(now, config, congestion, rtt, self.peer.is_ipv6());
             EndSide::Sender(Box::new(sender))
         } else {
             EndSide::Receiver(
@@ -160,7 +163,7 @@ impl FlowHost {
         if open.is_only {
             session.set_only(carrier);
         }
-        End::start(config, session.clone(), hub.clone(), start, side)
+        End::start(config, session, hub, start, side)
     }
 }
 
