@@ -148,11 +148,9 @@ impl Flows {
             had_any = true;
         }
         let wake = &mut self.wakes[lane][of as usize];
-        if let Some(at) = self.lanes[lane].poll_timeout(now, of)
-            && wake.is_none_or(|wakes| at < wakes)
-        {
-            // What is due already waits for something else: a path, say.
-            let at = at.max(now + STEP);
+        // What is due already waits for something else: a path, say.
+        let at = self.lanes[lane].poll_timeout(now, of).map(|at| at.max(now + STEP));
+        if let Some(at) = at.filter(|&at| wake.is_none_or(|wakes| at < wakes)) {
             *wake = Some(at);
             self.agenda.push(at, Event::Wake { lane, of });
         }

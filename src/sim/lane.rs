@@ -9,6 +9,7 @@ use super::{
     chance::Chance,
     figures::Curve,
     road::HEADERS_BYTES,
+    window::WindowGuard,
     witness::{Seen, Witness},
 };
 use crate::{
@@ -96,8 +97,7 @@ pub struct Lane {
     placed: BTreeSet<u64>,
     /// What the receiver last granted, bytes.
     credit: u64,
-    /// Packets that left above the window, as probes may.
-    above_window: u64,
+    window: WindowGuard,
     report: LaneReport,
 }
 
@@ -155,7 +155,7 @@ impl Lane {
             whole: 0,
             placed: BTreeSet::new(),
             credit: 0,
-            above_window: 0,
+            window: WindowGuard::default(),
             report: LaneReport::default(),
         }
     }
@@ -200,13 +200,13 @@ impl Lane {
             End::Sender => {
                 self.sender.handle_timeout(now);
                 self.feed();
-                let before = (self.sender.in_flight(), self.sender.controller().window());
+                let before = WindowGuard::before(&self.sender);
                 let sent = self.sender.poll_transmit(now, &mut bytes);
                 let datagrams = match &sent {
                     Ok(Some(transmit)) => bytes.len().div_ceil(transmit.segment_bytes),
                     _ => 0,
                 };
-                self.check_window(before, datagrams);
+                self.window.check(before, &self.sender, datagrams);
                 sent
             }
         };
@@ -256,21 +256,6 @@ impl Lane {
     /// What it did so far.
     pub fn report(&self) -> LaneReport {
         LaneReport { sent: self.sender.stats(), ..self.report.clone() }
-    }
-
-    /// The first packet may leave whatever the window, and probes: one after each timeout, twice, and for the MTU.
-    fn check_window(&mut self, (in_flight, window): (u64, u64), datagrams: usize) {
-        let window = window.max(self.sender.controller().window());
-        if datagrams == 0 || self.sender.in_flight() <= window {
-            return;
-        }
-        assert!(datagrams == 1, "{} in flight, the window is {window}", self.sender.in_flight());
-        let is_small = self.sender.in_flight() - in_flight <= crate::datagram::BASE_BYTES;
-        if in_flight > 0 && !is_small {
-            self.above_window += 1;
-            let most = 2 * self.sender.stats().timeouts + MTU_PROBES_MAX;
-            assert!(self.above_window <= most, "packets leave although the window is full");
-        }
     }
 
     /// Pushes content as the flow asks for it, within the credit that it has heard of.
@@ -325,9 +310,6 @@ impl Lane {
         self.receiver.set_credit(now, self.credit);
     }
 }
-
-/// A search for the packet size sends so many probes at most: three of each size between two.
-const MTU_PROBES_MAX: u64 = 3 * 10;
 
 /// The source: each eight bytes say where they are.
 fn put_content(offset: u64, len: u64, out: &mut Vec<u8>) {

@@ -8,6 +8,8 @@
 //!   flows      lanes that share a road
 //!   figures    what a person would measure
 //!   cell       one line of a table: a link, a file, a law, several seeds
+//!   window     holds a sender to its window
+//!   world      a whole client and a whole server over both carriers, and everything that can go wrong
 //! ```
 
 mod agenda;
@@ -19,9 +21,12 @@ mod lane;
 mod road;
 #[cfg(test)]
 mod tests;
+mod window;
 mod witness;
+mod world;
 
 pub use cell::{Cell, Outcome};
 pub use figures::{Figures, SESSION_ROUNDS, ideal_rate, jain, median};
 pub use flows::Flows;
 pub use lane::{LaneConfig, LaneReport};
+pub use world::{Plan, Tally, World};

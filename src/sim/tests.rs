@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Cell, Flows, LaneConfig};
+use super::{Cell, Flows, LaneConfig, World};
 use crate::link::LinkConfig;
 
 const ENOUGH: Duration = Duration::from_secs(120);
@@ -31,4 +31,37 @@ fn a_long_path_that_loses_packets_is_filled() {
     let outcome = Cell::new("rtt=100ms,rate=100mbit,loss=2%").file_rtts(40).run(1);
 
     assert!(outcome.least(|it| it.steady) > 0.9, "{outcome}");
+}
+
+#[test]
+fn worlds_of_hundreds_of_seeds_end_well() {
+    let seeds: u64 = std::env::var("N").map_or(400, |n| n.parse().unwrap());
+    let mut failures = Vec::new();
+    for seed in 0..seeds {
+        if let Err(why) = World::check(seed) {
+            failures.push(why);
+            if failures.len() > 3 { break; }
+        }
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n\n"));
+}
+
+#[test]
+fn one_seed() {
+    if let Ok(seed) = std::env::var("HAUL_SIM_SEED") {
+        let seed = seed.parse().expect("HAUL_SIM_SEED is a number");
+        World::check(seed).unwrap();
+    }
+}
+
+#[test]
+fn zz_idle() {
+    for spec in ["rtt=100ms,rate=100mbit", "rtt=100ms,rate=100mbit,loss=10%"] {
+        for push in [true, false] {
+            let cell = Cell::new(spec).file_rtts(10);
+            let cell = if push { cell } else { cell.pull() };
+            let o = cell.run(1);
+            eprintln!("{spec} {push} idle {} {o}", o.most(|it| it.idle_wakes));
+        }
+    }
 }
