@@ -232,7 +232,7 @@ async fn drive(
         ));
     }
     session.set_chunk_bytes(opened.chunk_bytes);
-    let flow = options.flow.filter(|_| !is_listing && !is_in_order);
+    let flow = options.flow.filter(|_| !is_listing);
     let _hub = flow.and_then(|wish| ask_for_flow(wish, peer, &wire, &opened, session));
     let mut streams = JoinSet::new();
     let most = if is_in_order || is_listing { 1 } else { opened.max_streams };
