@@ -18,7 +18,7 @@ fn files_go_over_udp_in_both_directions() {
     let content = noise(1, 3_000_000);
     here.write("tree/large", &content);
     for i in 0..300 {
-        here.write(&format!("tree/sub/{i}"), noise(i, usize::try_from(i).unwrap() * 40));
+        here.write(format!("tree/sub/{i}"), noise(i, usize::try_from(i).unwrap() * 40));
     }
     let serve = there.listen(["serve", "."]);
 

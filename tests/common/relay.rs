@@ -59,7 +59,7 @@ impl Relay {
                 more: Condvar::new(),
             });
             let there = shared.clone();
-            thread::spawn(move || there.from_clients());
+            thread::spawn(move || there.serve_clients());
             return Self { proxy, shared };
         }
         panic!("no port is free for TCP and UDP");
@@ -87,7 +87,7 @@ impl Relay {
 }
 
 impl Shared {
-    fn from_clients(self: Arc<Self>) {
+    fn serve_clients(self: Arc<Self>) {
         let mut buffer = [0; 65_536];
         while let Ok((len, client)) = self.front.recv_from(&mut buffer) {
             let back = self.back(client);
@@ -108,11 +108,11 @@ impl Shared {
         back.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
         backs.insert(client, back.clone());
         let (shared, socket) = (self.clone(), back.clone());
-        thread::spawn(move || shared.from_server(&socket, client));
+        thread::spawn(move || shared.serve_server(&socket, client));
         back
     }
 
-    fn from_server(&self, back: &Arc<UdpSocket>, client: SocketAddr) {
+    fn serve_server(&self, back: &Arc<UdpSocket>, client: SocketAddr) {
         let mut buffer = [0; 65_536];
         loop {
             match back.recv(&mut buffer) {
