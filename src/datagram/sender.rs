@@ -83,6 +83,7 @@ pub struct Sender {
     rtt: Rtt,
     reordering: Reordering,
     sampler: RateSampler,
+    congestion: Congestion,
     controller: Controller,
     pacer: Pacer,
     mtu: Mtu,
@@ -144,6 +145,7 @@ impl Sender {
             rtt: Rtt::new(initial_rtt),
             reordering: Reordering::default(),
             sampler: RateSampler::default(),
+            congestion,
             controller: Controller::new(congestion, BASE_BYTES, initial_rtt),
             pacer: Pacer::default(),
             mtu: Mtu::new(is_ipv6),
@@ -183,7 +185,7 @@ impl Sender {
         if opened.arrived == Arrived::Moved && self.largest_acked.is_some() {
             // RFC 9000, section 9.4: another host is another path.
             self.rtt = Rtt::new(self.rtt.smoothed());
-            self.controller.on_path_change(now);
+            self.controller = Controller::new(self.congestion, self.mtu.current(), self.rtt.smoothed());
         }
         let (mut challenge, mut response) = (None, None);
         let mut acked = Acked::default();
@@ -298,13 +300,14 @@ impl Sender {
         for piece in packet.pieces() {
             self.outgoing.on_acked(piece);
         }
-        if let Fate::Lost(_) = before {
-            self.stats.spurious += 1;
-            self.sampler.on_spurious(bytes);
-            self.controller.on_spurious(now, &LostPacket { bytes, state });
-        }
         acked.bytes += bytes;
-        self.sampler.on_acked(now, &state, bytes);
+        if let Fate::Lost(_) = before {
+            self.stats.spurious += u64::from(!is_probe);
+            self.sampler.on_spurious(now, bytes);
+            self.controller.on_spurious(now, &LostPacket { bytes, state });
+        } else {
+            self.sampler.on_acked(now, bytes, &state);
+        }
         // It came although an earlier acknowledgement did not have it.
         if let Some(look) = acked.look
             && self.largest_acked.is_some_and(|largest| number < largest)
@@ -331,7 +334,7 @@ impl Sender {
             in_flight: self.sent.in_flight(),
             rtt: acked.rtt,
             smoothed_rtt: self.rtt.smoothed(),
-            rate: self.sampler.sample(now, self.rtt.min()),
+            rate: self.sampler.sample(self.rtt.min()),
             ack_interval: self.ack_interval(),
             receiver_drops: acked.drops,
         };

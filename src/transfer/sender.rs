@@ -118,7 +118,10 @@ pub struct Sender<S> {
     down: BTreeSet<Carrier>,
     /// The only carrier that takes content, if it is not all of them.
     only: Option<Carrier>,
+    /// What may be sent in all, bytes.
     credit: u64,
+    /// What the last FEEDBACK said about it; a flow may have said more.
+    told_credit: u64,
     /// Content that the receiver has placed, bytes, holes included.
     placed_bytes: u64,
     finish: FinishState,
@@ -199,6 +202,7 @@ impl<S: Clone> Sender<S> {
             down: BTreeSet::new(),
             only: None,
             credit: 0,
+            told_credit: 0,
             placed_bytes: 0,
             finish: FinishState::Open,
             outcomes: VecDeque::new(),
@@ -517,10 +521,11 @@ impl<S: Clone> Sender<S> {
 
     fn on_feedback(&mut self, credit: u64, placed: &[Placed]) -> Result<(), Violation> {
         // protocol.md [CREDIT-2]
-        if credit < self.credit {
+        if credit < self.told_credit {
             return Err(Violation::new("it took credit back"));
         }
-        self.credit = credit;
+        self.told_credit = credit;
+        self.credit = self.credit.max(credit);
         for range in placed {
             let sent = self.in_flight.remove(&(range.file, range.offset));
             let Some(sent) = sent.filter(|sent| sent.len == range.len) else {

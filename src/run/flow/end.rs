@@ -101,8 +101,8 @@ impl End {
     /// An end that is registered at the hub and at the session, with its thread.
     pub fn start(
         config: EndConfig,
-        session: Arc<Session>,
-        hub: Arc<Shared>,
+        session: &Arc<Session>,
+        hub: &Arc<Shared>,
         start: Instant,
         side: Side,
     ) -> Result<(), RunError> {
@@ -120,7 +120,7 @@ impl End {
             config,
         });
         hub.register(end.config.id, end.clone());
-        super::super::sending::spawn(&session, "flow", move || end.run())
+        super::super::sending::spawn(session, "flow", move || end.run())
     }
 
     fn now(&self) -> Duration {

@@ -160,7 +160,7 @@ impl FlowHost {
         if open.is_only {
             session.set_only(carrier);
         }
-        End::start(config, session.clone(), hub.clone(), start, side)
+        End::start(config, session, hub, start, side)
     }
 }
 
@@ -168,8 +168,6 @@ fn congestion(open: &FlowOpen) -> Congestion {
     match (open.mode, open.law) {
         (_, Law::Bbr) => Congestion::Bbr,
         (_, Law::Cubic) => Congestion::Cubic,
-        (FlowMode::Raw | FlowMode::Reliable, Law::Fixed) => {
-            Congestion::Fixed { bytes_per_s: open.rate_bps / 8 }
-        }
+        (FlowMode::Raw | FlowMode::Reliable, Law::Fixed) => Congestion::Fixed(open.rate_bps / 8),
     }
 }

@@ -1,0 +1,191 @@
+//! Tells loss that comes of the rate from loss that is just there.
+//!
+//! What leaves is counted in stretches, and each lost packet is charged to the stretch in which it was sent. Stretches
+//! that were sent slower than the path delivers, into an empty queue, lose what the path loses by itself: the baseline.
+//! A stretch that loses clearly more than the baseline was sent too fast, be it that a queue overflowed, or that a
+//! policer cut it off without any queue. Comparing two rates is the only thing that finds a policer, as nothing else
+//! about its losses differs from those of a bad radio link.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+/// Loss above the baseline that a stretch may have (LossThresh of draft-ietf-ccwg-bbr, section 2.5).
+const TOLERANCE: f64 = 0.02;
+/// The largest baseline that is believed: 10 % and what chance adds to it.
+const BASELINE_MAX: f64 = 0.125;
+/// Packets over which the baseline is averaged, about.
+const MEMORY: f64 = 3000.0;
+/// The baseline of fewer packets than these is taken as if the others had arrived.
+const ENOUGH: f64 = 150.0;
+/// How many standard deviations are chance, and how many packets a burst of loss takes, when one reckons with chance.
+const SIGMAS: f64 = 3.0;
+const BURST: f64 = 4.0;
+/// A stretch was slower than the path delivers if its rate was below this part of it.
+const SLOWER: f64 = 0.92;
+/// Stretches kept: loss is known within about two round trips, and a stretch is a round trip or a phase.
+const KEPT: usize = 24;
+
+/// Packets that were sent in a row.
+#[derive(Clone, Copy, Debug)]
+struct Stretch {
+    since: Duration,
+    until: Option<Duration>,
+    sent: f64,
+    lost: f64,
+    /// There was a queue in its time.
+    queued: bool,
+    /// Its excess has been reported.
+    judged: bool,
+}
+
+impl Stretch {
+    /// Packets a second.
+    fn rate(&self) -> f64 {
+        let length = self.until.map_or(Duration::ZERO, |until| until.saturating_sub(self.since));
+        self.sent / length.as_secs_f64().max(1e-6)
+    }
+}
+
+/// Counts loss by stretch.
+#[derive(Debug)]
+pub struct LossMeter {
+    datagram: f64,
+    stretches: VecDeque<Stretch>,
+    /// Packets of the baseline, and those of them that were lost.
+    sent: f64,
+    lost: f64,
+    /// Packets that the receiver's socket dropped, whose losses are still to come; and until when.
+    excused: f64,
+    excused_until: Duration,
+}
+
+impl LossMeter {
+    /// Nothing was sent yet.
+    pub fn new(datagram: u64) -> Self {
+        Self {
+            datagram: datagram.max(1) as f64,
+            stretches: VecDeque::with_capacity(KEPT + 1),
+            sent: 0.0,
+            lost: 0.0,
+            excused: 0.0,
+            excused_until: Duration::ZERO,
+        }
+    }
+
+    /// From here on packets leave at another pace.
+    pub fn start(&mut self, now: Duration) {
+        if let Some(last) = self.stretches.back_mut() {
+            last.until = Some(now);
+        }
+        let fresh = Stretch { since: now, until: None, sent: 0.0, lost: 0.0, queued: false, judged: false };
+        self.stretches.push_back(fresh);
+        if self.stretches.len() > KEPT {
+            self.stretches.pop_front();
+        }
+    }
+
+    /// A packet leaves.
+    pub fn on_sent(&mut self, bytes: u64) {
+        let packets = bytes as f64 / self.datagram;
+        if let Some(last) = self.stretches.back_mut() {
+            last.sent += packets;
+        }
+    }
+
+    /// A packet that was sent at `sent_at` is lost.
+    pub fn on_lost(&mut self, now: Duration, bytes: u64, sent_at: Duration) {
+        let packets = bytes as f64 / self.datagram;
+        if self.excused >= packets && now <= self.excused_until {
+            self.excused -= packets;
+            return;
+        }
+        if let Some(stretch) = self.find(sent_at) {
+            stretch.lost += packets;
+        }
+    }
+
+    /// A packet that was counted as lost has arrived.
+    pub fn on_spurious(&mut self, bytes: u64, sent_at: Duration) {
+        let packets = bytes as f64 / self.datagram;
+        if let Some(stretch) = self.find(sent_at) {
+            stretch.lost = (stretch.lost - packets).max(0.0);
+        }
+    }
+
+    /// The receiver's socket dropped this many: as many losses until `until` are not the path's.
+    pub fn excuse(&mut self, packets: u64, until: Duration) {
+        self.excused += packets as f64;
+        self.excused_until = until;
+    }
+
+    /// There is a queue: what is on its way may have overflowed it.
+    pub fn on_queue(&mut self, now: Duration, rtt: Duration) {
+        let since = now.saturating_sub(rtt);
+        for stretch in self.stretches.iter_mut().rev() {
+            stretch.queued = true;
+            if stretch.since <= since {
+                break;
+            }
+        }
+    }
+
+    /// Takes what is settled into the baseline: stretches that ended more than `horizon` ago. `bandwidth` is what the
+    /// path delivers, bytes a second.
+    pub fn settle(&mut self, now: Duration, horizon: Duration, bandwidth: u64) {
+        let bound = SLOWER * bandwidth as f64 / self.datagram;
+        while let Some(first) = self.stretches.front() {
+            if first.until.is_none_or(|until| until + horizon > now) {
+                break;
+            }
+            if first.rate() <= bound && !first.queued {
+                self.sent += first.sent;
+                self.lost += first.lost;
+                if self.sent > MEMORY {
+                    let keep = MEMORY / self.sent;
+                    self.sent *= keep;
+                    self.lost *= keep;
+                }
+            }
+            self.stretches.pop_front();
+        }
+    }
+
+    /// The oldest stretch at full pace, not reported yet, that lost more than the baseline and chance explain: whether
+    /// there was a queue in its time.
+    pub fn excess(&mut self, bandwidth: u64) -> Option<bool> {
+        let baseline = self.baseline();
+        let bound = SLOWER * bandwidth as f64 / self.datagram;
+        let found = self.stretches.iter_mut().find(|stretch| {
+            !stretch.judged
+                && stretch.until.is_some()
+                && stretch.rate() > bound
+                && stretch.lost > allowed(stretch.sent, baseline)
+        })?;
+        found.judged = true;
+        Some(found.queued)
+    }
+
+    /// Loss that does not come of the rate, as a part of what is sent.
+    pub fn baseline(&self) -> f64 {
+        (self.lost / self.sent.max(ENOUGH)).min(BASELINE_MAX)
+    }
+
+    /// Packets that the baseline rests on.
+    pub fn evidence(&self) -> f64 {
+        self.sent
+    }
+
+    /// Something was lost that isn't part of the baseline yet.
+    pub fn has_unexplained(&self) -> bool {
+        self.stretches.iter().any(|stretch| stretch.lost > 0.0)
+    }
+
+    fn find(&mut self, sent_at: Duration) -> Option<&mut Stretch> {
+        self.stretches.iter_mut().rev().find(|stretch| stretch.since <= sent_at)
+    }
+}
+
+/// Packets that may be lost of `sent` without a reason to slow down.
+pub fn allowed(sent: f64, baseline: f64) -> f64 {
+    (baseline + TOLERANCE) * sent + SIGMAS * (BURST * sent * baseline.max(0.001)).sqrt()
+}

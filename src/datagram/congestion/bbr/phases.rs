@@ -1,0 +1,300 @@
+//! What the flow does at which time: the states of BBR and what leads from one to the next.
+
+use std::time::Duration;
+
+use super::super::cubic::Cubic;
+use super::super::{AckEvent, LostPacket};
+use super::Bbr;
+
+/// Pacing gains (draft-ietf-ccwg-bbr, section 2.4; Down drains faster than there, to be out of one's own queue within a
+/// round trip or two).
+const STARTUP_GAIN: f64 = 2.77;
+const DRAIN_GAIN: f64 = 0.5;
+const DOWN_GAIN: f64 = 0.85;
+const UP_GAIN: f64 = 1.25;
+/// Cruising with a queue.
+const TRIM_GAIN: f64 = 0.95;
+/// In flight while looking at the round trip, bandwidth-delay products.
+pub const PROBE_RTT_GAIN: f64 = 0.75;
+
+/// A round of Startup that grew less than this found the limit (draft-ietf-ccwg-bbr, section 5.3.1.2).
+const STARTUP_GROWTH: f64 = 1.25;
+/// So many such rounds end it, if nothing else shows that the pipe is full.
+const FLAT_ROUNDS: u32 = 3;
+/// A flat round that lost this part of what it sent ends Startup.
+const STARTUP_LOSS: f64 = 0.15;
+
+/// How long to cruise: as in the draft (section 5.3.3.5) two to three seconds, but not so few round trips that probing
+/// costs more than it finds.
+const CRUISE_MIN: Duration = Duration::from_secs(2);
+const CRUISE_SPREAD_MS: u64 = 1000;
+const CRUISE_ROUNDS: u32 = 16;
+/// Up goes on while a round delivers this much more than the last.
+const UP_GROWTH: f64 = 1.05;
+/// Down ends after so many rounds at the latest.
+const DOWN_ROUNDS: u32 = 4;
+/// Packets below the path's rate that a baseline should rest on, if there is any loss.
+const BASELINE_PACKETS: f64 = 300.0;
+
+/// Without a look at the empty queue for this long, the flow makes one (draft-ietf-ccwg-bbr, section 2.6).
+const PROBE_RTT_INTERVAL: Duration = Duration::from_secs(5);
+/// The same, while competing: a look costs some of the share.
+const COMPETE_INTERVAL: Duration = Duration::from_secs(10);
+/// How long to look, at least.
+const PROBE_RTT_TIME: Duration = Duration::from_millis(200);
+
+/// The state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Doubles each round trip until the pipe is full.
+    Startup,
+    /// Lets Startup's queue run empty.
+    Drain,
+    /// Lets Up's queue run empty, and finds out what is lost at a lower rate.
+    Down,
+    /// Sends what the path delivers.
+    Cruise,
+    /// Fills the pipe before Up, so that what Up loses is Up's.
+    Refill,
+    /// Sends more, to see whether more arrives.
+    Up,
+    /// Takes its own packets out of the queue, to see what remains.
+    ProbeRtt,
+    /// Follows CUBIC among others whose queue it is.
+    Compete,
+}
+
+impl Phase {
+    /// As a trace shows it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Startup => "startup",
+            Self::Drain => "drain",
+            Self::Down => "down",
+            Self::Cruise => "cruise",
+            Self::Refill => "refill",
+            Self::Up => "up",
+            Self::ProbeRtt => "probe-rtt",
+            Self::Compete => "compete",
+        }
+    }
+}
+
+/// What Startup has seen.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Startup {
+    full: u64,
+    flat: u32,
+    delivered: u64,
+    lost: u64,
+}
+
+/// Where the probing cycle is.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Cycle {
+    /// How long this one cruises.
+    cruise: Duration,
+    /// What was delivered before the latest round of Up.
+    before: u64,
+    /// Draws the cruising time; any number does.
+    dice: u64,
+}
+
+/// A look at the round trip.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ProbeRtt {
+    /// When it last ended.
+    ended_at: Duration,
+    /// When the window had drained; and the round at that time.
+    drained: Option<(Duration, u64)>,
+    /// The round after the drained one has begun: round trips count.
+    counting: bool,
+    /// Bytes in flight before.
+    before: u64,
+}
+
+impl Bbr {
+    /// The pacing gain.
+    pub(super) fn gain(&self) -> f64 {
+        match self.phase {
+            Phase::Startup => STARTUP_GAIN,
+            Phase::Drain => DRAIN_GAIN,
+            Phase::Down => DOWN_GAIN,
+            Phase::Up => UP_GAIN,
+            Phase::Cruise if self.path.queue() > self.path.threshold() / 2 => TRIM_GAIN,
+            Phase::Cruise | Phase::Refill | Phase::ProbeRtt | Phase::Compete => 1.0,
+        }
+    }
+
+    /// Moves on from state to state.
+    pub(super) fn advance(&mut self, now: Duration, ack: &AckEvent, round_ended: bool) {
+        match self.phase {
+            Phase::Startup => self.in_startup(now, ack, round_ended),
+            Phase::Drain if self.in_flight <= self.product(1.0) => self.go(now, Phase::Down),
+            Phase::Down => self.in_down(now),
+            Phase::Cruise => self.in_cruise(now),
+            Phase::Refill if self.phase_rounds >= 1 => {
+                self.cycle.before = self.bandwidth.max();
+                self.go(now, Phase::Up);
+            }
+            Phase::Up => self.in_up(now, round_ended),
+            Phase::ProbeRtt => self.in_probe_rtt(now, round_ended),
+            Phase::Compete => self.in_compete(now, ack),
+            Phase::Drain | Phase::Refill => {}
+        }
+        if !matches!(self.phase, Phase::Startup | Phase::Drain | Phase::ProbeRtt | Phase::Compete) {
+            self.check_loss(now);
+            self.check_base(now);
+        }
+        if round_ended {
+            self.path.start_round();
+        }
+    }
+
+    /// While competing, a loss is answered as CUBIC does, unless the queue is far from full.
+    pub(super) fn compete_on_lost(&mut self, now: Duration, packet: &LostPacket) {
+        let is_full = self.path.queue() >= self.rival_queue / 2;
+        if let Some(rival) = &mut self.rival
+            && is_full
+        {
+            rival.on_lost(now, packet);
+        }
+    }
+
+    fn go(&mut self, now: Duration, phase: Phase) {
+        self.phase = phase;
+        self.phase_since = now;
+        self.phase_rounds = 0;
+        self.loss.start(now);
+    }
+
+    fn in_startup(&mut self, now: Duration, ack: &AckEvent, round_ended: bool) {
+        self.startup.delivered += ack.acked_bytes;
+        self.startup.lost += ack.lost_bytes;
+        if !round_ended || ack.rate.is_some_and(|sample| sample.is_app_limited) {
+            return;
+        }
+        let startup = &mut self.startup;
+        let loss = startup.lost as f64 / (startup.lost + startup.delivered).max(1) as f64;
+        startup.delivered = 0;
+        startup.lost = 0;
+        if self.bandwidth.max() as f64 >= STARTUP_GROWTH * startup.full as f64 {
+            startup.full = self.bandwidth.max();
+            startup.flat = 0;
+            return;
+        }
+        startup.flat += 1;
+        let is_full = self.path.round_queue() > self.path.threshold() || loss > STARTUP_LOSS;
+        if startup.flat >= FLAT_ROUNDS || is_full {
+            self.go(now, Phase::Drain);
+        }
+    }
+
+    fn in_down(&mut self, now: Duration) {
+        let is_drained = self.in_flight <= self.product(1.0) && self.phase_rounds >= 1;
+        let is_confirmed = self.path.confirmed_at() >= self.phase_since;
+        let is_known = !self.loss.has_unexplained() || self.loss.evidence() >= BASELINE_PACKETS;
+        if (is_drained && is_confirmed && is_known) || self.phase_rounds >= DOWN_ROUNDS {
+            self.cycle.dice =
+                self.cycle.dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(self.latest | 1);
+            let spread = Duration::from_millis((self.cycle.dice >> 33) % CRUISE_SPREAD_MS);
+            self.cycle.cruise = (CRUISE_MIN + spread).max(self.path.base() * CRUISE_ROUNDS);
+            self.go(now, Phase::Cruise);
+        }
+    }
+
+    fn in_cruise(&mut self, now: Duration) {
+        if now.saturating_sub(self.phase_since) >= self.cycle.cruise {
+            self.go(now, Phase::Refill);
+        }
+    }
+
+    fn in_up(&mut self, now: Duration, round_ended: bool) {
+        let has_queue = self.path.queue() > self.path.threshold();
+        let has_grown = self.bandwidth.max() as f64 > UP_GROWTH * self.cycle.before as f64;
+        if round_ended {
+            if let Some(high) = &mut self.inflight_high {
+                *high += *high / 4;
+            }
+            self.cycle.before = self.bandwidth.max();
+        }
+        if has_queue && self.phase_rounds >= 1 || round_ended && self.phase_rounds >= 2 && !has_grown {
+            self.end_up(now);
+        }
+    }
+
+    fn end_up(&mut self, now: Duration) {
+        self.bandwidth.start_cycle();
+        self.go(now, Phase::Down);
+    }
+
+    /// Answers loss that the baseline doesn't explain, and goes below the path's rate to see whether it is the rate's.
+    fn check_loss(&mut self, now: Duration) {
+        if let Some(queued) = self.loss.excess(self.bandwidth.max()) {
+            self.on_congestion(now, queued);
+            if self.phase != Phase::Down {
+                self.go(now, Phase::Down);
+            }
+        }
+    }
+
+    /// Looks at the round trip when it hasn't been near the base for long.
+    fn check_base(&mut self, now: Duration) {
+        let since = self.path.confirmed_at().max(self.probe_rtt.ended_at);
+        if now.saturating_sub(since) >= PROBE_RTT_INTERVAL {
+            self.start_probe_rtt(now);
+        }
+    }
+
+    fn start_probe_rtt(&mut self, now: Duration) {
+        self.probe_rtt = ProbeRtt { ended_at: now, drained: None, counting: false, before: self.in_flight };
+        self.go(now, Phase::ProbeRtt);
+    }
+
+    fn in_probe_rtt(&mut self, now: Duration, round_ended: bool) {
+        let Some((since, round)) = self.probe_rtt.drained else {
+            if self.in_flight <= self.product(PROBE_RTT_GAIN) + self.allowance() {
+                self.probe_rtt.drained = Some((now, self.rounds));
+            }
+            return;
+        };
+        if !self.probe_rtt.counting {
+            if self.rounds > round + 1 {
+                self.probe_rtt.counting = true;
+                self.path.start_round();
+            }
+            return;
+        }
+        if round_ended && now.saturating_sub(since) >= PROBE_RTT_TIME {
+            self.end_probe_rtt(now);
+        }
+    }
+
+    fn end_probe_rtt(&mut self, now: Duration) {
+        self.probe_rtt.ended_at = now;
+        if self.path.round_queue() <= self.path.threshold() {
+            self.rival = None;
+            self.go(now, Phase::Refill);
+            return;
+        }
+        match &mut self.rival {
+            Some(rival) => rival.pause(),
+            None => {
+                self.rival = Some(Cubic::resume(self.datagram, self.probe_rtt.before, self.smoothed_rtt));
+            }
+        }
+        self.rival_queue = Duration::ZERO;
+        self.go(now, Phase::Compete);
+    }
+
+    fn in_compete(&mut self, now: Duration, ack: &AckEvent) {
+        self.rival_queue = self.rival_queue.max(self.path.queue());
+        if let Some(rival) = &mut self.rival {
+            rival.on_ack(now, ack);
+        }
+        if now.saturating_sub(self.phase_since) >= COMPETE_INTERVAL {
+            self.bandwidth.start_cycle();
+            self.start_probe_rtt(now);
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! What the controllers have to show, row by row.
+
+use std::time::Duration;
+
+use super::super::Congestion;
+use super::{Link, Loss, Peer, Report, World};
+
+const SEEDS: u64 = 9;
+const FAIRNESS_SEEDS: u64 = 5;
+
+/// A row of the table: name, link, and the least steady and whole parts of the ideal.
+struct Row(String, Link, f64, f64);
+
+fn rows() -> Vec<Row> {
+    let mut rows = Vec::new();
+    for mbit in [100.0, 300.0] {
+        for rtt in [20.0, 100.0, 300.0] {
+            for loss in [0.0, 0.001, 0.01, 0.02, 0.05] {
+                let least = if loss == 0.0 { (0.92, 0.80) } else { (0.90, 0.78) };
+                let name = format!("{mbit} Mbit/s {rtt} ms {:.1} %", loss * 100.0);
+                rows.push(Row(name, Link::new(mbit, rtt, loss), least.0, least.1));
+            }
+            let base = Link::new(mbit, rtt, 0.0);
+            let name = |what: &str| format!("{mbit} Mbit/s {rtt} ms {what}");
+            rows.push(Row(name("10 %"), Link::new(mbit, rtt, 0.10), 0.80, 0.70));
+            rows.push(Row(name("bursts 1 %"), Link { loss: Loss::Bursts(0.01), ..base }, 0.80, 0.70));
+            rows.push(Row(name("late"), Link { late: true, ..base }, 0.88, 0.76));
+            rows.push(Row(name("policed"), Link { policed: true, ..base }, 0.75, 0.65));
+            rows.push(Row(name("queue 0.25"), Link { queue: 0.25, ..base }, 0.75, 0.65));
+            rows.push(Row(name("queue 4"), Link { queue: 4.0, ..base }, 0.75, 0.65));
+            rows.push(Row(name("queue 8"), Link { queue: 8.0, ..base }, 0.75, 0.65));
+        }
+    }
+    rows
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+fn of(reports: &[Report], value: fn(&Report) -> f64) -> f64 {
+    median(reports.iter().map(value).collect())
+}
+
+/// One row, judged; what it says, and whether all of it is met.
+fn judge(row: &Row, congestion: Congestion, seeds: u64) -> (String, bool) {
+    let reports: Vec<Report> =
+        (0..seeds).map(|seed| World::transfer(row.1, Peer::Haul(congestion), seed + 1)).collect();
+    let steady = of(&reports, |r| r.steady);
+    let whole = of(&reports, |r| r.whole);
+    let worst = reports.iter().map(|r| r.steady).fold(f64::INFINITY, f64::min) / steady;
+    let overhead = of(&reports, |r| r.overhead);
+    let queue = of(&reports, |r| r.queue);
+    let late_loss = of(&reports, |r| r.late_loss);
+    let spurious = of(&reports, |r| r.spurious);
+    let mut bad = String::new();
+    for (is_bad, name) in [
+        (steady < row.2, "steady"),
+        (whole < row.3, "whole"),
+        (worst < 0.85, "worst"),
+        (overhead > 1.03, "sent"),
+        (row.1.queue == 4.0 && queue > 0.5, "queue"),
+        (row.1.policed && late_loss > 0.03, "loss"),
+        (row.1.late && spurious > 0.02, "spurious"),
+    ] {
+        if is_bad {
+            bad.push_str(" !");
+            bad.push_str(name);
+        }
+    }
+    let text = format!(
+        "{:28} | {:5.1} | {:5.1} | {worst:5.2} | {overhead:6.3} | {queue:5.2} | {:5.2} | {:5.2} |{bad}",
+        row.0,
+        100.0 * steady,
+        100.0 * whole,
+        100.0 * late_loss,
+        100.0 * spurious
+    );
+    (text, bad.is_empty())
+}
+
+const HEAD: &str = "link | steady % | whole % | worst/median | sent/needed | queue RTT | loss % | spurious %";
+
+#[test]
+#[ignore = "the whole grid takes a minute: run it in release"]
+#[expect(clippy::print_stdout, reason = "the table is what it is for")]
+fn the_whole_grid() {
+    let only = std::env::var("ROWS").unwrap_or_default();
+    let seeds = std::env::var("SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(SEEDS);
+    println!("{HEAD}");
+    for row in rows().iter().filter(|row| row.0.contains(&only)) {
+        println!("{}", judge(row, Congestion::Bbr, seeds).0);
+    }
+}
+
+fn jain(shares: &[f64]) -> f64 {
+    let sum: f64 = shares.iter().sum();
+    let squares: f64 = shares.iter().map(|share| share * share).sum();
+    sum * sum / (shares.len() as f64 * squares)
+}
+
+#[test]
+#[ignore = "takes a minute: run it in release"]
+#[expect(clippy::print_stdout, reason = "the table is what it is for")]
+fn the_whole_fairness_table() {
+    let ours = Peer::Haul(Congestion::Bbr);
+    let start = |ms| Duration::from_millis(ms);
+    for rtt in [20.0, 100.0] {
+        for queue in [1.0, 2.0, 4.0] {
+            let link = Link { queue, ..Link::new(100.0, rtt, 0.0) };
+            for (name, peers) in [
+                ("2 own", vec![(ours, start(0)), (ours, start(37))]),
+                ("4 own", vec![(ours, start(0)), (ours, start(37)), (ours, start(53)), (ours, start(71))]),
+                ("late-comer", vec![(ours, start(0)), (ours, start(15_000))]),
+            ] {
+                let runs: Vec<Vec<f64>> = (0..FAIRNESS_SEEDS)
+                    .map(|seed| World::shares(link, &vary(&peers, seed), seed + 1, 30, 90))
+                    .collect();
+                let all = runs.iter().map(|shares| jain(shares)).collect();
+                let used = median(runs.iter().map(|s| s.iter().sum::<f64>() / 60.0 / link.ideal()).collect());
+                println!("{rtt} ms queue {queue} {name}: Jain {:.3} use {used:.2}", median(all));
+            }
+            for (name, first, second) in
+                [("cubic together", 0, 0), ("cubic first", 10_000, 0), ("cubic later", 0, 10_000)]
+            {
+                let peers = [(ours, start(first)), (Peer::KernelCubic, start(second))];
+                let runs: Vec<Vec<f64>> = (0..FAIRNESS_SEEDS)
+                    .map(|seed| World::shares(link, &vary(&peers, seed), seed + 1, 30, 90))
+                    .collect();
+                let parts: Vec<f64> = runs.iter().map(|s| s[0] / (s[0] + s[1])).collect();
+                let used = median(runs.iter().map(|s| s.iter().sum::<f64>() / 60.0 / link.ideal()).collect());
+                println!(
+                    "{rtt} ms queue {queue} {name}: own share {:.2} use {used:.2} {parts:.2?}",
+                    median(parts.clone())
+                );
+            }
+        }
+    }
+}
+
+/// The same flows, started at slightly other times.
+fn vary(peers: &[(Peer, Duration)], seed: u64) -> Vec<(Peer, Duration)> {
+    let shift = |index: usize| Duration::from_millis(seed * 17 * (index as u64 + 1) % 101);
+    peers.iter().enumerate().map(|(index, (peer, start))| (*peer, *start + shift(index))).collect()
+}
