@@ -69,6 +69,8 @@ pub struct Incoming {
     partial_bytes: u64,
     whole: Filling,
     placed: Filling,
+    /// Bytes of content that came for the first time.
+    new_bytes: u64,
     spare: Vec<Vec<u8>>,
 }
 
@@ -91,6 +93,7 @@ impl Incoming {
         if data.bytes.len() == data.len as usize && !self.partial.contains_key(&data.chunk) {
             let mut bytes = self.spare.pop().unwrap_or_default();
             bytes.extend_from_slice(data.bytes);
+            self.new_bytes += u64::from(data.len);
             return self.complete(data.chunk, data.file, data.offset, bytes);
         }
         if !self.partial.contains_key(&data.chunk) {
@@ -108,6 +111,7 @@ impl Incoming {
         }
         put_at(&mut chunk.bytes, data.at as usize, data.bytes);
         chunk.have_bytes += new;
+        self.new_bytes += new;
         if chunk.have_bytes < u64::from(chunk.len) {
             return Ok(None);
         }
@@ -129,6 +133,11 @@ impl Incoming {
     /// Bytes that partial chunks will hold when they are whole.
     pub fn partial_bytes(&self) -> u64 {
         self.partial_bytes
+    }
+
+    /// Bytes of content that have come, each counted once.
+    pub fn new_bytes(&self) -> u64 {
+        self.new_bytes
     }
 
     /// Gives an emptied buffer back for a later chunk.

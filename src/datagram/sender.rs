@@ -14,6 +14,7 @@ use super::{
     rtt::Rtt,
     sent::{Fate, Piece, SentPacket, SentPackets},
     shell::Shell,
+    trace::{Micros, Trace},
 };
 use crate::{
     limits,
@@ -113,6 +114,7 @@ pub struct Sender {
     close: Option<(CloseReason, u32)>,
     closed_by_peer: Option<CloseReason>,
     stats: SenderStats,
+    trace: Option<Box<Trace>>,
 }
 
 /// What the next packet is for.
@@ -169,6 +171,7 @@ impl Sender {
             close: None,
             closed_by_peer: None,
             stats: SenderStats::default(),
+            trace: None,
         }
     }
 
@@ -182,6 +185,11 @@ impl Sender {
         datagram: &mut [u8],
     ) -> Result<(), FlowError> {
         let Some(opened) = self.shell.open(now, from, datagram) else { return Ok(()) };
+        if opened.arrived != Arrived::Same
+            && let Some(trace) = &mut self.trace
+        {
+            trace.note(now, "moved", format_args!(r#","to":"{from}""#));
+        }
         if opened.arrived == Arrived::Moved && self.largest_acked.is_some() {
             // RFC 9000, section 9.4: another host is another path.
             self.rtt = Rtt::new(self.rtt.smoothed());
@@ -196,7 +204,7 @@ impl Sender {
                 Block::Older(numbers) => self.on_numbers(now, &numbers, &mut acked)?,
                 Block::Challenge(token) => challenge = Some(token),
                 Block::Response(token) => response = Some(token),
-                Block::Close(reason) => self.closed_by_peer = Some(reason),
+                Block::Close(reason) => self.on_close(now, reason),
                 // protocol.md [FLOW-1]
                 Block::Data(_) | Block::Floor(_) => {
                     return Err(FlowError::Violation("it sent content to who sends content"));
@@ -213,6 +221,13 @@ impl Sender {
             self.after_ack(now, &acked);
         }
         Ok(())
+    }
+
+    fn on_close(&mut self, now: Duration, reason: CloseReason) {
+        self.closed_by_peer = Some(reason);
+        if let Some(trace) = &mut self.trace {
+            trace.note(now, "closed", format_args!(r#","reason":"{reason:?}""#));
+        }
     }
 
     fn on_ack(&mut self, now: Duration, ack: &Ack<'_>, acked: &mut Acked) -> Result<(), FlowError> {
@@ -326,6 +341,7 @@ impl Sender {
             self.quiet_since = now;
         }
         self.reordering.on_time(now, &self.rtt);
+        let lost_before = self.stats.lost;
         self.detect_lost(now, acked.look);
         let event = AckEvent {
             acked_bytes: acked.bytes,
@@ -339,6 +355,9 @@ impl Sender {
             receiver_drops: acked.drops,
         };
         self.controller.on_ack(now, &event);
+        if self.trace.is_some() {
+            self.trace_ack(now, acked, self.stats.lost - lost_before);
+        }
         let remembered = self.rtt.smoothed() * REMEMBERED_ROUNDS + self.reordering.window(&self.rtt);
         self.sent.forget(now.saturating_sub(remembered));
     }
@@ -377,6 +396,11 @@ impl Sender {
         for piece in packet.pieces() {
             self.outgoing.on_lost(piece);
         }
+        if let Some(trace) = &mut self.trace {
+            let age_us = now.saturating_sub(state.sent_at).as_micros();
+            let facts = format_args!(r#","number":{number},"bytes":{bytes},"age_us":{age_us}"#);
+            trace.note(now, "lost", facts);
+        }
         self.mtu.on_lost(now, bytes, is_probe);
         self.stats.lost += u64::from(!is_probe);
         if !is_probe {
@@ -414,6 +438,10 @@ impl Sender {
         self.stats.timeouts += 1;
         self.quiet_since = now;
         self.probes_due = PROBES_PER_TIMEOUT;
+        if let Some(trace) = &mut self.trace {
+            let (count, in_flight) = (self.timeouts, self.sent.in_flight());
+            trace.note(now, "timeout", format_args!(r#","count":{count},"in_flight":{in_flight}"#));
+        }
         if self.mtu.on_timeout(now, self.timeouts) {
             self.controller.on_mtu(self.mtu.current());
         }
@@ -620,6 +648,9 @@ impl Sender {
         self.stats.packets += 1;
         self.stats.payload_bytes += pieces.iter().map(|piece| u64::from(piece.len)).sum::<u64>();
         self.last_sent = now;
+        if self.trace.is_some() {
+            self.trace_sent(now, purpose, bytes, before + bytes);
+        }
         let piece = if pieces.is_empty() { None } else { Some(pieces.remove(0)) };
         self.sent.push(SentPacket {
             fate: Fate::InFlight,
@@ -682,6 +713,63 @@ impl Sender {
     /// The buffer of a chunk that has arrived.
     pub fn poll_spare(&mut self) -> Option<Vec<u8>> {
         self.outgoing.poll_spare()
+    }
+
+    // --- The diary ---
+
+    /// Keeps a diary from here on, of so many lines until they are taken.
+    pub fn keep_trace(&mut self, lines: usize) {
+        self.trace = Some(Box::new(Trace::new("sender", lines)));
+    }
+
+    /// The diary, if one is kept.
+    pub fn trace(&mut self) -> Option<&mut Trace> {
+        self.trace.as_deref_mut()
+    }
+
+    fn trace_sent(&mut self, now: Duration, purpose: Purpose, bytes: u64, in_flight: u64) {
+        let what = match purpose {
+            Purpose::Content => "content",
+            Purpose::Copy(_) => "copy",
+            Purpose::Probe => "probe",
+            Purpose::MtuProbe(_) => "mtu",
+            Purpose::Small => "small",
+        };
+        let number = self.sent.next();
+        let Some(trace) = &mut self.trace else { return };
+        let facts =
+            format_args!(r#","number":{number},"bytes":{bytes},"what":"{what}","in_flight":{in_flight}"#);
+        trace.note(now, "sent", facts);
+    }
+
+    fn trace_ack(&mut self, now: Duration, acked: &Acked, lost: u64) {
+        let Some(trace) = &mut self.trace else { return };
+        let (controller, rtt) = (&self.controller, &self.rtt);
+        let believed = controller.state();
+        let facts = format_args!(
+            concat!(
+                r#","largest":{},"packets":{},"bytes":{},"lost":{},"rtt_us":{},"srtt_us":{},"min_rtt_us":{}"#,
+                r#","in_flight":{},"window":{},"rate":{},"mtu":{},"law":"{}","state":"{}","bandwidth":{}"#,
+                r#","lost_ppm":{},"credit":{}"#
+            ),
+            self.largest_acked.unwrap_or(0),
+            acked.packets,
+            acked.bytes,
+            lost,
+            Micros(acked.rtt),
+            Micros(Some(rtt.smoothed())),
+            Micros(Some(rtt.min())),
+            self.sent.in_flight(),
+            controller.window(),
+            controller.pacing_rate(),
+            self.mtu.current(),
+            controller.name(),
+            believed.state,
+            believed.bandwidth,
+            believed.baseline_loss_ppm,
+            self.credit,
+        );
+        trace.note(now, "acked", facts);
     }
 
     /// Ends the flow from this side.

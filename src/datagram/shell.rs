@@ -45,6 +45,8 @@ pub struct Shell {
 /// An authentic packet that is not a repetition.
 #[derive(Debug)]
 pub struct Opened<'a> {
+    /// Its number.
+    pub number: PacketNumber,
     /// Its blocks.
     pub payload: &'a [u8],
     /// What its number is among the others.
@@ -87,7 +89,7 @@ impl Shell {
         // protocol.md [FLOW-6]
         let arrival = self.received.insert(header.number);
         if arrival == Arrival::Duplicate {
-            return Some(Opened { payload: &[], arrival, arrived: Arrived::Same });
+            return Some(Opened { number: header.number, payload: &[], arrival, arrived: Arrived::Same });
         }
         self.wire_bytes += bytes;
         self.last_heard = Some(now);
@@ -97,7 +99,7 @@ impl Shell {
         if arrived != Arrived::Same {
             self.challenge_at = now;
         }
-        Some(Opened { payload, arrival, arrived })
+        Some(Opened { number: header.number, payload, arrival, arrived })
     }
 
     /// A CHALLENGE came. protocol.md [PATH-3]
