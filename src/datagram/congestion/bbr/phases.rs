@@ -4,13 +4,16 @@ use std::time::Duration;
 
 use super::super::cubic::Cubic;
 use super::super::{AckEvent, LostPacket};
-use super::Bbr;
+use super::{Bbr, loss};
 
 /// Pacing gains (draft-ietf-ccwg-bbr, section 2.4; Down drains faster than there, to be out of one's own queue within a
 /// round trip or two).
 const STARTUP_GAIN: f64 = 2.77;
 const DRAIN_GAIN: f64 = 0.5;
 const DOWN_GAIN: f64 = 0.85;
+/// Down, when loss asks for a comparison: a policer's bucket makes the path look up to a third faster than it is, and
+/// the rate must be below the true one all the same.
+const DEEP_DOWN_GAIN: f64 = 0.7;
 const UP_GAIN: f64 = 1.25;
 /// Cruising with a queue.
 const TRIM_GAIN: f64 = 0.95;
@@ -21,20 +24,19 @@ pub const PROBE_RTT_GAIN: f64 = 0.75;
 const STARTUP_GROWTH: f64 = 1.25;
 /// So many such rounds end it, if nothing else shows that the pipe is full.
 const FLAT_ROUNDS: u32 = 3;
-/// A flat round that lost this part of what it sent ends Startup.
-const STARTUP_LOSS: f64 = 0.15;
 
 /// How long to cruise: as in the draft (section 5.3.3.5) two to three seconds, but not so few round trips that probing
 /// costs more than it finds.
 const CRUISE_MIN: Duration = Duration::from_secs(2);
 const CRUISE_SPREAD_MS: u64 = 1000;
 const CRUISE_ROUNDS: u32 = 16;
+const MAX_FUTILE: u32 = 6;
 /// Up goes on while a round delivers this much more than the last.
 const UP_GROWTH: f64 = 1.05;
 /// Down ends after so many rounds at the latest.
 const DOWN_ROUNDS: u32 = 4;
 /// Packets below the path's rate that a baseline should rest on, if there is any loss.
-const BASELINE_PACKETS: f64 = 300.0;
+pub const BASELINE_PACKETS: f64 = 300.0;
 
 /// Without a look at the empty queue for this long, the flow makes one (draft-ietf-ccwg-bbr, section 2.6).
 const PROBE_RTT_INTERVAL: Duration = Duration::from_secs(5);
@@ -96,6 +98,12 @@ pub struct Cycle {
     cruise: Duration,
     /// What was delivered before the latest round of Up.
     before: u64,
+    /// Down is an experiment on loss.
+    is_deep: bool,
+    /// The bandwidth was found in haste, or lowered for a loss that may have been chance: probe soon.
+    is_unsure: bool,
+    /// How often in a row probing found nothing but loss: each time, the next probe waits twice as long.
+    futile: u32,
     /// Draws the cruising time; any number does.
     dice: u64,
 }
@@ -119,6 +127,7 @@ impl Bbr {
         match self.phase {
             Phase::Startup => STARTUP_GAIN,
             Phase::Drain => DRAIN_GAIN,
+            Phase::Down if self.cycle.is_deep => DEEP_DOWN_GAIN,
             Phase::Down => DOWN_GAIN,
             Phase::Up => UP_GAIN,
             Phase::Cruise if self.path.queue() > self.path.threshold() / 2 => TRIM_GAIN,
@@ -162,6 +171,12 @@ impl Bbr {
     }
 
     fn go(&mut self, now: Duration, phase: Phase) {
+        if phase == Phase::Drain {
+            self.cycle.is_unsure = true;
+        }
+        if phase == Phase::Down {
+            self.cycle.is_deep = self.loss.has_unexplained();
+        }
         self.phase = phase;
         self.phase_since = now;
         self.phase_rounds = 0;
@@ -171,11 +186,18 @@ impl Bbr {
     fn in_startup(&mut self, now: Duration, ack: &AckEvent, round_ended: bool) {
         self.startup.delivered += ack.acked_bytes;
         self.startup.lost += ack.lost_bytes;
+        // More loss than is ever put up with: something drops most of what is sent, be there a queue or not.
+        let sent = (self.startup.delivered + self.startup.lost) as f64 / self.datagram as f64;
+        let lost = self.startup.lost as f64 / self.datagram as f64;
+        if lost > loss::allowed(sent, loss::BASELINE_MAX) {
+            self.cycle.futile = 1;
+            self.go(now, Phase::Drain);
+            return;
+        }
         if !round_ended || ack.rate.is_some_and(|sample| sample.is_app_limited) {
             return;
         }
         let startup = &mut self.startup;
-        let loss = startup.lost as f64 / (startup.lost + startup.delivered).max(1) as f64;
         startup.delivered = 0;
         startup.lost = 0;
         if self.bandwidth.max() as f64 >= STARTUP_GROWTH * startup.full as f64 {
@@ -184,7 +206,7 @@ impl Bbr {
             return;
         }
         startup.flat += 1;
-        let is_full = self.path.round_queue() > self.path.threshold() || loss > STARTUP_LOSS;
+        let is_full = self.path.round_queue() > self.path.threshold();
         if startup.flat >= FLAT_ROUNDS || is_full {
             self.go(now, Phase::Drain);
         }
@@ -198,7 +220,11 @@ impl Bbr {
             self.cycle.dice =
                 self.cycle.dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(self.latest | 1);
             let spread = Duration::from_millis((self.cycle.dice >> 33) % CRUISE_SPREAD_MS);
-            self.cycle.cruise = (CRUISE_MIN + spread).max(self.path.base() * CRUISE_ROUNDS);
+            let rounds = self.path.base() * CRUISE_ROUNDS;
+            let long = rounds.max(CRUISE_MIN + spread);
+            let short = (rounds * (1 << self.cycle.futile.min(MAX_FUTILE))).min(long);
+            self.cycle.cruise = if self.cycle.is_unsure { short } else { long };
+            self.cycle.is_unsure = false;
             self.go(now, Phase::Cruise);
         }
     }
@@ -224,14 +250,19 @@ impl Bbr {
     }
 
     fn end_up(&mut self, now: Duration) {
+        self.cycle.futile = 0;
         self.bandwidth.start_cycle();
         self.go(now, Phase::Down);
     }
 
     /// Answers loss that the baseline doesn't explain, and goes below the path's rate to see whether it is the rate's.
     fn check_loss(&mut self, now: Duration) {
-        if let Some(queued) = self.loss.excess(self.bandwidth.max()) {
-            self.on_congestion(now, queued);
+        if let Some(excess) = self.loss.excess(now, self.bandwidth.max()) {
+            self.on_congestion(now, excess);
+            self.cycle.is_unsure |= !excess.is_queued;
+            if self.phase == Phase::Up {
+                self.cycle.futile += 1;
+            }
             if self.phase != Phase::Down {
                 self.go(now, Phase::Down);
             }
