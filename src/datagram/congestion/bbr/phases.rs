@@ -15,8 +15,9 @@ const DOWN_GAIN: f64 = 0.85;
 /// the rate must be below the true one all the same.
 const DEEP_DOWN_GAIN: f64 = 0.7;
 const UP_GAIN: f64 = 1.25;
-/// Cruising with a queue.
-const TRIM_GAIN: f64 = 0.95;
+/// Cruising with a queue: slower by this part for each base round trip of queue, but not by more than the second.
+const TRIM_SLOPE: f64 = 0.5;
+const TRIM_MAX: f64 = 0.2;
 /// In flight while looking at the round trip, bandwidth-delay products.
 pub const PROBE_RTT_GAIN: f64 = 0.75;
 
@@ -33,6 +34,8 @@ const CRUISE_ROUNDS: u32 = 16;
 const MAX_FUTILE: u32 = 6;
 /// Up goes on while a round delivers this much more than the last.
 const UP_GROWTH: f64 = 1.05;
+/// Drain ends after so many rounds at the latest: what is there then isn't its own.
+const DRAIN_ROUNDS: u32 = 4;
 /// Down ends after so many rounds at the latest.
 const DOWN_ROUNDS: u32 = 4;
 /// Packets below the path's rate that a baseline should rest on, if there is any loss.
@@ -130,16 +133,24 @@ impl Bbr {
             Phase::Down if self.cycle.is_deep => DEEP_DOWN_GAIN,
             Phase::Down => DOWN_GAIN,
             Phase::Up => UP_GAIN,
-            Phase::Cruise if self.path.queue() > self.path.threshold() / 2 => TRIM_GAIN,
-            Phase::Cruise | Phase::Refill | Phase::ProbeRtt | Phase::Compete => 1.0,
+            Phase::Cruise => 1.0 - self.trim(),
+            Phase::Refill | Phase::ProbeRtt | Phase::Compete => 1.0,
         }
+    }
+
+    /// By how much cruising is slowed down so that a queue runs empty: the more, the longer it is.
+    fn trim(&self) -> f64 {
+        let queue = self.path.queue().saturating_sub(self.path.threshold() / 2);
+        (TRIM_SLOPE * queue.as_secs_f64() / self.path.base().as_secs_f64()).min(TRIM_MAX)
     }
 
     /// Moves on from state to state.
     pub(super) fn advance(&mut self, now: Duration, ack: &AckEvent, round_ended: bool) {
         match self.phase {
             Phase::Startup => self.in_startup(now, ack, round_ended),
-            Phase::Drain if self.in_flight <= self.product(1.0) => self.go(now, Phase::Down),
+            Phase::Drain if self.in_flight <= self.product(1.0) || self.phase_rounds >= DRAIN_ROUNDS => {
+                self.go(now, Phase::Down);
+            }
             Phase::Down => self.in_down(now),
             Phase::Cruise => self.in_cruise(now),
             Phase::Refill if self.phase_rounds >= 1 => {
@@ -311,7 +322,7 @@ impl Bbr {
         match &mut self.rival {
             Some(rival) => rival.pause(),
             None => {
-                self.rival = Some(Cubic::resume(self.datagram, self.probe_rtt.before, self.smoothed_rtt));
+                self.rival = Some(Cubic::new(self.datagram, self.probe_rtt.before, self.smoothed_rtt));
             }
         }
         self.rival_queue = Duration::ZERO;
