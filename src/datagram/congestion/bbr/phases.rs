@@ -101,6 +101,8 @@ pub struct Cycle {
     cruise: Duration,
     /// What was delivered before the latest round of Up.
     before: u64,
+    /// When Up began, or was last found to be of use.
+    judged_at: Duration,
     /// Down is an experiment on loss.
     is_deep: bool,
     /// The bandwidth was found in haste, or lowered for a loss that may have been chance: probe soon.
@@ -116,10 +118,10 @@ pub struct Cycle {
 pub struct ProbeRtt {
     /// When it last ended.
     ended_at: Duration,
-    /// When the window had drained; and the round at that time.
-    drained: Option<(Duration, u64)>,
-    /// The round after the drained one has begun: round trips count.
-    counting: bool,
+    /// When the window had drained.
+    drained: Option<Duration>,
+    /// When round trips began to count.
+    counting: Option<Duration>,
     /// Bytes in flight before.
     before: u64,
 }
@@ -153,12 +155,19 @@ impl Bbr {
             }
             Phase::Down => self.in_down(now),
             Phase::Cruise => self.in_cruise(now),
+            Phase::Refill
+                if self.phase_rounds >= 1 && self.path.round_queue() > self.path.threshold() * 3 =>
+            {
+                self.bandwidth.start_cycle();
+                self.go(now, Phase::Down);
+            }
             Phase::Refill if self.phase_rounds >= 1 => {
                 self.cycle.before = self.bandwidth.max();
+                self.cycle.judged_at = now;
                 self.go(now, Phase::Up);
             }
             Phase::Up => self.in_up(now, round_ended),
-            Phase::ProbeRtt => self.in_probe_rtt(now, round_ended),
+            Phase::ProbeRtt => self.in_probe_rtt(now, ack),
             Phase::Compete => self.in_compete(now, ack),
             Phase::Drain | Phase::Refill => {}
         }
@@ -248,14 +257,23 @@ impl Bbr {
 
     fn in_up(&mut self, now: Duration, round_ended: bool) {
         let has_queue = self.path.queue() > self.path.threshold();
-        let has_grown = self.bandwidth.max() as f64 > UP_GROWTH * self.cycle.before as f64;
-        if round_ended {
-            if let Some(high) = &mut self.inflight_high {
-                *high += *high / 4;
-            }
-            self.cycle.before = self.bandwidth.max();
+        if round_ended && let Some(high) = &mut self.inflight_high {
+            *high += *high / 4;
         }
-        if has_queue && self.phase_rounds >= 1 || round_ended && self.phase_rounds >= 2 && !has_grown {
+        // What the first packets of Up achieve is known after a round trip, and half of one more makes it a rate.
+        let due =
+            self.cycle.judged_at + if self.phase_rounds < 2 { self.smoothed_rtt / 2 } else { Duration::ZERO };
+        if self.phase_rounds < 1
+            || now < due + self.smoothed_rtt
+            || !(has_queue || round_ended && self.phase_rounds >= 2)
+        {
+            return;
+        }
+        let got = if has_queue { self.newest } else { self.bandwidth.max() };
+        let has_grown = got as f64 > UP_GROWTH * self.cycle.before as f64;
+        self.cycle.before = self.cycle.before.max(got);
+        self.cycle.judged_at = now;
+        if !has_grown {
             self.end_up(now);
         }
     }
@@ -289,38 +307,40 @@ impl Bbr {
     }
 
     fn start_probe_rtt(&mut self, now: Duration) {
-        self.probe_rtt = ProbeRtt { ended_at: now, drained: None, counting: false, before: self.in_flight };
+        self.probe_rtt = ProbeRtt { ended_at: now, drained: None, counting: None, before: self.in_flight };
         self.go(now, Phase::ProbeRtt);
     }
 
-    fn in_probe_rtt(&mut self, now: Duration, round_ended: bool) {
-        let Some((since, round)) = self.probe_rtt.drained else {
+    fn in_probe_rtt(&mut self, now: Duration, ack: &AckEvent) {
+        let Some(since) = self.probe_rtt.drained else {
             if self.in_flight <= self.product(PROBE_RTT_GAIN) + self.allowance() {
-                self.probe_rtt.drained = Some((now, self.rounds));
+                self.probe_rtt.drained = Some(now);
             }
             return;
         };
-        if !self.probe_rtt.counting {
-            if self.rounds > round + 1 {
-                self.probe_rtt.counting = true;
-                self.path.start_round();
+        let Some(counting) = self.probe_rtt.counting else {
+            // A round trip counts if its packet found the queue without the others of its flow.
+            if ack.rtt.is_some_and(|rtt| now.saturating_sub(rtt) >= since) {
+                self.probe_rtt.counting = Some(now);
+                self.path.start_look();
             }
             return;
-        }
-        if round_ended && now.saturating_sub(since) >= PROBE_RTT_TIME {
+        };
+        if now.saturating_sub(since) >= PROBE_RTT_TIME && now.saturating_sub(counting) >= self.path.base() {
             self.end_probe_rtt(now);
         }
     }
 
     fn end_probe_rtt(&mut self, now: Duration) {
+        let length = now.saturating_sub(self.phase_since);
         self.probe_rtt.ended_at = now;
-        if self.path.round_queue() <= self.path.threshold() {
+        if self.path.look_queue() <= self.path.threshold() {
             self.rival = None;
             self.go(now, Phase::Refill);
             return;
         }
         match &mut self.rival {
-            Some(rival) => rival.pause(),
+            Some(rival) => rival.pause(length),
             None => {
                 self.rival = Some(Cubic::new(self.datagram, self.probe_rtt.before, self.smoothed_rtt));
             }
