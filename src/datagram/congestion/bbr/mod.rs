@@ -185,7 +185,12 @@ impl Bbr {
             (Phase::Startup, _) => self.initial_window.max(self.product(WINDOW_GAIN) + self.allowance()),
             _ => self.product(WINDOW_GAIN) + self.allowance(),
         };
-        window.min(self.inflight_high.unwrap_or(u64::MAX)).max(least)
+        let high = match self.phase {
+            // It probes for more than was possible before.
+            Phase::Refill | Phase::Up | Phase::Compete => u64::MAX,
+            _ => self.inflight_high.unwrap_or(u64::MAX),
+        };
+        window.min(high).max(least)
     }
 
     /// Bytes a second.

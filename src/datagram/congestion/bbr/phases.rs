@@ -31,9 +31,11 @@ const FLAT_ROUNDS: u32 = 3;
 const CRUISE_MIN: Duration = Duration::from_secs(2);
 const CRUISE_SPREAD_MS: u64 = 1000;
 const CRUISE_ROUNDS: u32 = 16;
+/// After a probe that found more.
+const GAINED_ROUNDS: u32 = 8;
 const MAX_FUTILE: u32 = 6;
 /// Up goes on while a round delivers this much more than the last.
-const UP_GROWTH: f64 = 1.05;
+const UP_GROWTH: f64 = 1.03;
 /// Drain ends after so many rounds at the latest: what is there then isn't its own.
 const DRAIN_ROUNDS: u32 = 4;
 /// Down ends after so many rounds at the latest.
@@ -107,6 +109,8 @@ pub struct Cycle {
     is_deep: bool,
     /// The bandwidth was found in haste, or lowered for a loss that may have been chance: probe soon.
     is_unsure: bool,
+    /// The last probe found more: so may the next.
+    has_gained: bool,
     /// How often in a row probing found nothing but loss: each time, the next probe waits twice as long.
     futile: u32,
     /// Draws the cruising time; any number does.
@@ -243,8 +247,15 @@ impl Bbr {
             let rounds = self.path.base() * CRUISE_ROUNDS;
             let long = rounds.max(CRUISE_MIN + spread);
             let short = (rounds * (1 << self.cycle.futile.min(MAX_FUTILE))).min(long);
-            self.cycle.cruise = if self.cycle.is_unsure { short } else { long };
+            self.cycle.cruise = if self.cycle.has_gained {
+                self.path.base() * GAINED_ROUNDS
+            } else if self.cycle.is_unsure {
+                short
+            } else {
+                long
+            };
             self.cycle.is_unsure = false;
+            self.cycle.has_gained = false;
             self.go(now, Phase::Cruise);
         }
     }
@@ -273,7 +284,9 @@ impl Bbr {
         let has_grown = got as f64 > UP_GROWTH * self.cycle.before as f64;
         self.cycle.before = self.cycle.before.max(got);
         self.cycle.judged_at = now;
-        if !has_grown {
+        if has_grown {
+            self.cycle.has_gained = true;
+        } else {
             self.end_up(now);
         }
     }
