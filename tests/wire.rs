@@ -18,9 +18,9 @@ use haul::limits;
 use haul::wire::frame::{FileEnd, Frame, FrameError, FrameReader, FrameType, Placed};
 use haul::wire::hello::{Hello, Join};
 use haul::wire::message::{
-    Auth, AuthMethod, Close, Code, Entries, Entry, FileFailed, Finish, Intent, Kind, Listed, Message,
-    MessageError, Mtime, NotKept, Open, Outcome, Outcomes, Overwrite, Ping, Receipt, Stats, StreamEnd,
-    Unlisted, Want, Wants, Welcome,
+    Auth, AuthMethod, Close, Code, Entries, Entry, FileFailed, Finish, FlowAccept, FlowMode, FlowOpen,
+    Intent, Kind, Law, Listed, Message, MessageError, Mtime, NotKept, Open, Outcome, Outcomes, Overwrite,
+    Ping, Receipt, Stats, StreamEnd, Unlisted, Want, Wants, Welcome,
 };
 use serde_json::Value;
 
@@ -34,6 +34,7 @@ fn frames_are_the_golden_ones_in_both_directions() {
         let frame =
             values.remove(name.as_str()).unwrap_or_else(|| panic!("{name}: has no value in this test"));
         let mut reader = FrameReader::new(vector.has_checksum, limits::CHUNK_BYTES);
+        // protocol.md [FRAME-6]: the flags too.
         let mut encoded = frame.encode();
         if vector.has_checksum {
             let checksum = crc32c(&encoded).to_le_bytes();
@@ -184,6 +185,7 @@ fn lists_texts_and_numbers_are_taken_just_to_their_limits() {
     let streams =
         |max_streams: u16| Message::Welcome(Welcome { proof: [0; 32], session: [0; 16], max_streams });
     let ended = |stream: u16| Message::StreamEnd(StreamEnd { stream, received: 0 });
+    let opened = |attempt: u16, connection: u32| Message::FlowOpen(flow_open(attempt, connection));
     let sources = |count: usize, len: usize| pull(vec![name(len); count], Vec::new(), Vec::new());
     let patterns = |include: usize, exclude: usize, len: usize| {
         pull(Vec::new(), vec![text(len); include], vec![text(len); exclude])
@@ -220,6 +222,9 @@ fn lists_texts_and_numbers_are_taken_just_to_their_limits() {
         ("no connection", streams(1), streams(0)),
         ("a stream", ended(15), ended(16)),
         ("the control connection", ended(1), ended(0)),
+        ("a flow", ended(256), ended(255)),
+        ("the last flow", opened(u16::MAX - 256, 1), opened(u16::MAX - 255, 1)),
+        ("a flow's name", opened(0, 1), opened(0, 0)),
         ("sources", sources(limits::SOURCES_MAX, 1), sources(limits::SOURCES_MAX + 1, 1)),
         ("a source", sources(1, long), sources(1, long + 1)),
         ("listed sources", listing(limits::SOURCES_MAX), listing(limits::SOURCES_MAX + 1)),
@@ -373,6 +378,19 @@ fn frames() -> BTreeMap<&'static str, Frame> {
         ),
         ("stream-end-sender", Message::StreamEnd(StreamEnd { stream: 3, received: 0 })),
         ("stream-end", Message::StreamEnd(StreamEnd { stream: 3, received: 1 << 20 })),
+        ("stream-end-flow", Message::StreamEnd(StreamEnd { stream: 257, received: 1 << 20 })),
+        ("flow-open", Message::FlowOpen(flow_open(0, 0x1122_3344))),
+        (
+            "flow-open-raw",
+            Message::FlowOpen(FlowOpen {
+                mode: FlowMode::Raw,
+                law: Law::Fixed,
+                rate_bps: 200_000_000,
+                ..flow_open(1, 7)
+            }),
+        ),
+        ("flow-accept", Message::FlowAccept(FlowAccept { attempt: 0, connection: 0x5d6d_7d8d, port: 7420 })),
+        ("flow-refused", Message::FlowAccept(FlowAccept { attempt: 1, connection: 0, port: 0 })),
     ];
     let by_hand = [
         ("data", data.clone()),
@@ -384,6 +402,10 @@ fn frames() -> BTreeMap<&'static str, Frame> {
         ("feedback-credit", Frame::Feedback { credit: 64 << 20, placed: Vec::new() }),
     ];
     messages.map(|(name, message)| (name, Frame::Message(message))).into_iter().chain(by_hand).collect()
+}
+
+fn flow_open(attempt: u16, connection: u32) -> FlowOpen {
+    FlowOpen { attempt, connection, is_only: true, mode: FlowMode::Reliable, law: Law::Bbr, rate_bps: 0 }
 }
 
 fn unlisted(name: &[u8], text: &str) -> Message {

@@ -262,6 +262,9 @@ fn header(kind: FrameType, payload: usize) -> [u8; HEADER_BYTES] {
     let mut out = [0; HEADER_BYTES];
     out[..4].copy_from_slice(&length.to_le_bytes());
     out[4..6].copy_from_slice(&kind.number().to_le_bytes());
+    // protocol.md [FRAME-6]
+    let flags = if kind == FrameType::FlowOpen { FLAG_OPTIONAL } else { 0 };
+    out[6..8].copy_from_slice(&flags.to_le_bytes());
     out
 }
 
@@ -696,7 +699,7 @@ mod tests {
             assert_eq!(FrameType::from_number(kind.number()), Some(kind));
         }
         assert_eq!(FrameType::from_number(0), None);
-        assert_eq!(FrameType::from_number(21), None);
+        assert_eq!(FrameType::from_number(23), None);
     }
 
     proptest! {

@@ -14,6 +14,7 @@ use super::{
     super::{
         clock,
         error::{Cause, RunError},
+        meter::Wait,
         report::FlowReport,
         session::{Role, Session},
         wait,
@@ -291,15 +292,19 @@ impl End {
 
     fn sleep(&self, wait: Option<Duration>) {
         let now = self.now();
-        let deadline = match &mut self.lock().side {
-            Side::Sender(sender) => sender.poll_timeout(now),
-            Side::Receiver(receiver, _) => receiver.poll_timeout(),
+        let (deadline, is_full) = match &mut self.lock().side {
+            Side::Sender(sender) => (sender.poll_timeout(now), !sender.wants_chunk()),
+            Side::Receiver(receiver, _) => (receiver.poll_timeout(), false),
         };
         let deadline = deadline.unwrap_or(Duration::MAX).min(now + wait.unwrap_or(limits::HEARTBEAT));
         let deadline = deadline.max(now + STEP);
         self.sleeps_until.store(u64::try_from(deadline.as_nanos()).unwrap_or(u64::MAX), Relaxed);
         let left = deadline.saturating_sub(self.now());
+        let began = self.session.meter.elapsed();
         let _ = self.waker.wait(Some(left));
+        if is_full {
+            self.session.meter.add(Wait::Network, self.session.meter.elapsed().saturating_sub(began));
+        }
         self.sleeps_until.store(0, Relaxed);
     }
 

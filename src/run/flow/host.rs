@@ -37,6 +37,20 @@ pub struct FlowWish {
     pub rate_bps: u64,
 }
 
+impl FlowWish {
+    /// The first request of a session.
+    pub fn request(self) -> FlowOpen {
+        FlowOpen {
+            attempt: 0,
+            connection: ConnectionId::from_le_bytes(clock::random()).max(1),
+            is_only: self.is_only,
+            mode: FlowMode::Reliable,
+            law: self.law,
+            rate_bps: self.rate_bps,
+        }
+    }
+}
+
 /// Opens the flows of a session.
 #[derive(Debug)]
 pub struct FlowHost {
