@@ -338,6 +338,10 @@ impl Receiver {
 
     /// When [`Self::poll_transmit`] has something to send without further input.
     pub fn poll_timeout(&self) -> Option<Duration> {
+        // Where the peer is unknown, or may get no more until it is proven, only a packet of the peer's helps.
+        if self.shell.path.room() < SMALL_BYTES {
+            return None;
+        }
         let repeat = self.state_in.map(|_| self.repeat_at);
         [self.ack_due, self.shell.poll_timeout(), self.greeting_at(), repeat].into_iter().flatten().min()
     }

@@ -415,10 +415,12 @@ impl Sender {
     /// When [`Self::handle_timeout`] or [`Self::poll_transmit`] has something to do without further input.
     pub fn poll_timeout(&mut self, now: Duration) -> Option<Duration> {
         let send_at = (self.wants_to_send(now) && self.fits_window()).then(|| self.pacer.next().max(now));
-        // Without an address, or with one that may get no more, only a packet of the peer's helps.
-        let send_at = send_at.filter(|_| self.shell.path.room() >= self.mtu.current());
-        let heartbeat = self.last_sent + limits::HEARTBEAT;
-        let timers = [self.loss_at, self.probe_at(), self.shell.poll_timeout(), send_at, Some(heartbeat)];
+        // Where the peer is unknown, or may get no more until it is proven, only a packet of the peer's helps.
+        let room = self.shell.path.room();
+        let send_at = send_at.filter(|_| room >= self.mtu.current());
+        let small_at = [self.shell.poll_timeout(), Some(self.last_sent + limits::HEARTBEAT)];
+        let small_at = small_at.into_iter().flatten().min().filter(|_| room >= SMALL_BYTES);
+        let timers = [self.loss_at, self.probe_at(), send_at, small_at];
         timers.into_iter().flatten().min()
     }
 

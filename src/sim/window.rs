@@ -41,7 +41,10 @@ impl WindowGuard {
         if before.in_flight > 0 && !is_small {
             self.above += 1;
             let most = 2 * sender.stats().timeouts + MTU_PROBES_MAX;
-            assert!(self.above <= most, "packets leave although {in_flight} bytes fill the window of {window}");
+            assert!(
+                self.above <= most,
+                "packets leave although {in_flight} bytes fill the window of {window}"
+            );
         }
     }
 }

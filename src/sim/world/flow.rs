@@ -22,6 +22,8 @@ pub struct FlowEnd {
     pub id: ConnectionId,
     /// Nothing comes in or goes out any more, and nobody has said so.
     pub is_mute: bool,
+    /// Content that came on it, bytes.
+    pub content_bytes: u64,
     is_client: bool,
     idle_timeout: Duration,
     /// Each end has a clock of its own.
@@ -59,7 +61,7 @@ impl FlowEnd {
         idle_timeout: Duration,
         side: FlowSide,
     ) -> Self {
-        Self { carrier, id, is_mute: false, is_client, idle_timeout, started, side }
+        Self { carrier, id, is_mute: false, content_bytes: 0, is_client, idle_timeout, started, side }
     }
 
     /// Takes a datagram, and hands whole chunks to the session.
@@ -73,6 +75,7 @@ impl FlowEnd {
                 honest(receiver.handle_datagram(now, from, datagram, room));
                 assert!(receiver.partial_bytes() <= room.max(limits::CREDIT_MAX_BYTES));
                 while let Some(chunk) = receiver.poll_chunk() {
+                    self.content_bytes += chunk.bytes.len() as u64;
                     let place = (chunk.file, chunk.offset);
                     unplaced.insert(place, chunk.number);
                     let frame = Frame::Data { file: place.0, offset: place.1, bytes: chunk.bytes };

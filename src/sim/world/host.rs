@@ -50,6 +50,8 @@ pub struct Host {
     attempts: u16,
     refuses_next: bool,
     wants_flow: bool,
+    /// Content that came on flows that have ended, bytes.
+    flow_bytes: u64,
     /// Outcomes as the sender heard them.
     heard: Vec<(u64, Outcome)>,
     receipt_at: Option<Duration>,
@@ -101,7 +103,8 @@ impl Host {
             pending: None,
             attempts: 0,
             refuses_next: false,
-            wants_flow: false,
+            wants_flow: plan.wants_flow,
+            flow_bytes: 0,
             heard: Vec::new(),
             receipt_at: None,
             end: None,
@@ -274,9 +277,14 @@ impl Host {
         &self.heard
     }
 
-    /// The secret of its session.
-    pub fn opened(&self) -> Option<&Opened> {
-        self.opened.as_ref()
+    /// Content that came on flows, bytes.
+    pub fn flow_bytes(&self) -> u64 {
+        self.flow_bytes + self.flows.iter().map(|flow| flow.content_bytes).sum::<u64>()
+    }
+
+    /// Flows that it has begun or was asked for.
+    pub fn attempts(&self) -> u16 {
+        self.attempts
     }
 
     /// The last lines of its flows' diaries.
@@ -377,7 +385,9 @@ impl Host {
 
     fn lose_stream(&mut self, at: usize, why: &str) {
         self.streams[at].is_gone = true;
-        let Some(carrier) = self.streams[at].carrier else { return };
+        // Who has not said which connection it is, is the first.
+        let first = self.opened.is_none().then_some(CONTROL);
+        let Some(carrier) = self.streams[at].carrier.or(first) else { return };
         match &mut self.core {
             _ if carrier == CONTROL => {
                 // protocol.md [END-4]: what was said before holds.
@@ -419,8 +429,13 @@ impl Host {
                 assert!(request.is_proven(&prover), "an honest client proves itself");
                 stream.carrier = Some(carrier);
                 let session = self.chance.bytes();
-                let opened =
-                    request.accept(now, &mut stream.link, &prover, session, usize::from(self.plan.streams) + 1);
+                let opened = request.accept(
+                    now,
+                    &mut stream.link,
+                    &prover,
+                    session,
+                    usize::from(self.plan.streams) + 1,
+                );
                 if carrier == CONTROL {
                     self.opened = Some(opened);
                 }
@@ -610,6 +625,7 @@ impl Host {
         flow.close(outcome);
         transmit(now, &mut flow, self.side, net);
         net.note(now, self.side, flow.carrier, outcome, flow.is_sender());
+        self.flow_bytes += flow.content_bytes;
         if let Some(core) = &mut self.core
             && self.end.is_none()
         {
@@ -642,7 +658,11 @@ impl Core {
         let files = plan.files.clone();
         if is_sender {
             let source = Source::new(files, plan.chunk_bytes, plan.read_rate);
-            Self::Sender(Box::new(Sender::new(plan.is_eager)), Box::new(source))
+            let mut sender = Sender::new(plan.is_eager);
+            if plan.waits_for_flow {
+                sender.set_only(Some(limits::FLOW_NUMBER_MIN));
+            }
+            Self::Sender(Box::new(sender), Box::new(source))
         } else {
             let target = Target::new(files, plan.is_eager, plan.write_rate);
             Self::Receiver(Box::new(Receiver::new(plan.window_max)), Box::new(target))

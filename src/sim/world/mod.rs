@@ -84,8 +84,12 @@ pub struct Tally {
     pub took: Duration,
     /// Bytes of files that were announced.
     pub bytes: u64,
-    /// Flows that ended because nothing was heard.
-    pub silent_flows: u64,
+    /// Bytes of content that came over flows.
+    pub flow_bytes: u64,
+    /// Flows that were asked for.
+    pub flows: u64,
+    /// Ends of flows that gave up because nothing was heard.
+    pub silent_ends: u64,
     /// Events.
     pub events: u64,
 }
@@ -154,7 +158,9 @@ impl World {
             is_done: is_ok(&self.client) && is_ok(&self.server),
             took: self.now,
             bytes: self.plan.bytes(),
-            silent_flows: self.net.ends.iter().filter(|end| end.ends_with("Silent")).count() as u64,
+            flow_bytes: self.client.flow_bytes() + self.server.flow_bytes(),
+            flows: u64::from(self.client.attempts()),
+            silent_ends: self.net.ends.iter().filter(|end| end.ends_with("Silent")).count() as u64,
             events: self.events,
         }
     }
@@ -201,7 +207,9 @@ impl World {
             Fault::RefuseFlow => self.server.refuse_next_flow(),
             Fault::MoveToFlow => [&mut self.client, &mut self.server].into_iter().for_each(Host::want_flow),
             Fault::MoveToControl => {
-                [&mut self.client, &mut self.server].into_iter().for_each(|host| host.set_only(Some(CONTROL)));
+                [&mut self.client, &mut self.server]
+                    .into_iter()
+                    .for_each(|host| host.set_only(Some(CONTROL)));
             }
             Fault::MoveToAll => {
                 [&mut self.client, &mut self.server].into_iter().for_each(|host| host.set_only(None));
@@ -214,10 +222,14 @@ impl World {
             Fault::CutControl => self.net.cut(now, CONTROL),
             Fault::Rebind { is_other_host, keeps_old } => self.net.rebind(is_other_host, keeps_old),
             Fault::StallTarget(lasts) => {
-                [&mut self.client, &mut self.server].into_iter().for_each(|host| host.stall(now + lasts, false));
+                [&mut self.client, &mut self.server]
+                    .into_iter()
+                    .for_each(|host| host.stall(now + lasts, false));
             }
             Fault::StallSource(lasts) => {
-                [&mut self.client, &mut self.server].into_iter().for_each(|host| host.stall(now + lasts, true));
+                [&mut self.client, &mut self.server]
+                    .into_iter()
+                    .for_each(|host| host.stall(now + lasts, true));
             }
         }
     }
@@ -273,7 +285,8 @@ impl World {
         }
         let (sender, receiver) =
             if self.plan.is_push { (&self.client, &self.server) } else { (&self.server, &self.client) };
-        let (Some(Core::Sender(_, source)), Some(Core::Receiver(_, target))) = (sender.core(), receiver.core())
+        let (Some(Core::Sender(_, source)), Some(Core::Receiver(_, target))) =
+            (sender.core(), receiver.core())
         else {
             panic!("a session ended well that had not begun");
         };

@@ -12,15 +12,11 @@ use super::{
     pipe::{Pipe, PipeConfig, PipeWriter},
     plan::Plan,
 };
-use crate::{
-    link::Direction,
-    security::Side,
-    transfer::Carrier,
-    wire::packet::PacketNumber,
-};
+use crate::{link::Direction, security::Side, transfer::Carrier, wire::packet::PacketNumber};
 
 /// Where the server takes datagrams.
-pub const SERVER: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 2)), 7420);
+pub const SERVER: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 2)), 7420);
 /// Bytes that may go to an address that has proven nothing for each that came from it (RFC 9000, section 8.1).
 const AMPLIFICATION: u64 = 3;
 
@@ -156,7 +152,9 @@ impl Net {
 
     /// Cuts the newest connection of this number. One side notices at once or soon, the other perhaps never.
     pub fn cut(&mut self, now: Duration, carrier: Carrier) {
-        let Some(connection) = self.connections.iter_mut().rev().find(|it| it.carrier == carrier) else { return };
+        let Some(connection) = self.connections.iter_mut().rev().find(|it| it.carrier == carrier) else {
+            return;
+        };
         connection.pipes.iter_mut().for_each(Pipe::cut);
         let soon = now + Duration::from_millis(self.chance.below(300));
         let later = self.chance.percent(60).then(|| now + Duration::from_millis(self.chance.below(2000)));
@@ -250,8 +248,9 @@ impl Net {
         if datagram.from == Side::Client && !self.own.contains(&datagram.source) {
             self.harm.entry(datagram.source).or_default().0 += datagram.bytes.len() as u64;
         }
-        if is_expected && let (Some(number), Some(witnesses)) =
-            (datagram.number, self.witnesses.get_mut(&datagram.attempt))
+        if is_expected
+            && let (Some(number), Some(witnesses)) =
+                (datagram.number, self.witnesses.get_mut(&datagram.attempt))
         {
             witnesses[index(datagram.from)].on_arrived(number);
         }
@@ -274,7 +273,14 @@ impl Net {
     }
 
     /// A flow has ended.
-    pub fn note(&mut self, now: Duration, side: Side, carrier: Carrier, outcome: FlowOutcome, is_sender: bool) {
+    pub fn note(
+        &mut self,
+        now: Duration,
+        side: Side,
+        carrier: Carrier,
+        outcome: FlowOutcome,
+        is_sender: bool,
+    ) {
         let role = if is_sender { "sender" } else { "receiver" };
         self.ends.push(format!("{now:?}: flow {carrier} of the {side:?}, a {role}: {outcome:?}"));
     }

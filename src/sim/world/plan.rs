@@ -36,6 +36,10 @@ pub struct Plan {
     pub pipe: PipeConfig,
     /// Further connections.
     pub streams: u16,
+    /// Content goes to a flow as soon as one works.
+    pub wants_flow: bool,
+    /// No content goes anywhere but to the first flow, until that has ended.
+    pub waits_for_flow: bool,
     /// What is sent.
     pub files: Vec<FileSpec>,
     /// Bytes a second that the source gives, and that the target takes.
@@ -126,18 +130,24 @@ impl Plan {
         };
         let rtt = MS * u32::try_from(chance.pick(&[1, 2, 5, 10, 20, 50, 100, 200])).expect("small");
         let bits_per_s = chance.pick(&[2_000_000, 10_000_000, 50_000_000, 100_000_000, 400_000_000]);
-        let heals_at = MS * u32::try_from(chance.between(500, 5000)).expect("small");
         let healed = LinkConfig {
             rtt,
             bottleneck: Some(Bottleneck::new(bits_per_s)),
             seed: chance.next(),
             ..LinkConfig::default()
         };
-        let link = link(&mut chance, &kinds, &healed, heals_at);
         let most_bytes = bits_per_s / 8 * 2;
         let files = FileSpec::draw(&mut chance, most_bytes.min(4 << 20), kinds.trouble);
+        // While the transfer runs, and for longer if much goes wrong.
+        let bytes: u64 = files.iter().map(|file| file.size).sum();
+        let transfer = rtt * 6 + Duration::from_micros(bytes * 8_000_000 / bits_per_s);
+        let heals_at = (transfer * chance.pick(&[1, 1, 2, 5])).clamp(50 * MS, 6000 * MS);
+        let link = link(&mut chance, &kinds, &healed, heals_at);
         let streams = u16::try_from(chance.pick(&[0, 0, 0, 1, 3])).expect("few");
         let is_push = chance.percent(50);
+        let faults = faults(&mut chance, &kinds, heals_at, streams);
+        let is_asked_at_once = faults.iter().any(|(at, fault)| at.is_zero() && *fault == Fault::OpenFlow);
+        let is_refused = faults.iter().any(|(_, fault)| *fault == Fault::RefuseFlow);
         Self {
             seed,
             is_push,
@@ -147,11 +157,13 @@ impl Plan {
             heals_at,
             pipe: PipeConfig {
                 one_way: rtt / 2,
-                rate: bits_per_s / 8,
+                rate: bits_per_s / 8 / chance.pick(&[1, 4, 16]),
                 buffer: 256 << 10,
                 stalls_percent: if kinds.loss { chance.pick(&[0, 1, 5]) } else { 0 },
             },
             streams,
+            wants_flow: kinds.flows && chance.percent(60),
+            waits_for_flow: is_asked_at_once && !is_refused && chance.percent(40),
             files,
             read_rate: chance.pick(&[5_000_000, 50_000_000, 1_000_000_000]),
             write_rate: chance.pick(&[2_000_000, 20_000_000, 1_000_000_000]),
@@ -159,8 +171,12 @@ impl Plan {
             chunk_bytes: chance.pick(&[64 << 10, 64 << 10, 256 << 10, 1 << 20]),
             key_update_after: chance.pick(&[64, 64, 500, limits::KEY_UPDATE_PACKETS]),
             law: chance.pick(&[Congestion::Bbr, Congestion::Bbr, Congestion::Cubic]),
-            idle_timeout: chance.pick(&[limits::IDLE_TIMEOUT_MIN, limits::IDLE_TIMEOUT_MIN, limits::IDLE_TIMEOUT]),
-            faults: faults(&mut chance, &kinds, heals_at, streams),
+            idle_timeout: chance.pick(&[
+                limits::IDLE_TIMEOUT_MIN,
+                limits::IDLE_TIMEOUT_MIN,
+                limits::IDLE_TIMEOUT,
+            ]),
+            faults,
             forged_percent: if kinds.forgery { chance.pick(&[1, 10, 50]) } else { 0 },
             stolen_percent: if kinds.theft { chance.pick(&[1, 10]) } else { 0 },
             has_end: kinds.end,
@@ -183,7 +199,8 @@ impl Plan {
     pub fn deadline(&self) -> Duration {
         let round_trip = self.pipe.one_way * 2 + MS;
         let through_buffer = self.pipe.buffer as f64 / round_trip.as_secs_f64();
-        let rate = [self.pipe.rate as f64 / 2.0, through_buffer, self.read_rate as f64, self.write_rate as f64];
+        let rate =
+            [self.pipe.rate as f64 / 2.0, through_buffer, self.read_rate as f64, self.write_rate as f64];
         let rate = rate.into_iter().fold(f64::INFINITY, f64::min);
         let silence = self.idle_timeout + limits::FLOW_BLOCKED_AFTER * 2;
         self.heals_at
@@ -241,7 +258,8 @@ fn link(chance: &mut Chance, kinds: &Kinds, healed: &LinkConfig, heals_at: Durat
     if kinds.blackout {
         let at = chance_time(chance, heals_at);
         let lasts = MS * u32::try_from(chance.pick(&[50, 300, 1000, 5000])).expect("small");
-        link.blackouts = vec![Blackout { at: at.max(MS), lasts: lasts.min(heals_at.saturating_sub(at)).max(MS) }];
+        link.blackouts =
+            vec![Blackout { at: at.max(MS), lasts: lasts.min(heals_at.saturating_sub(at)).max(MS) }];
     }
     let line = link.bottleneck.as_mut().expect("the healed link has a line");
     if kinds.steps {
@@ -261,7 +279,7 @@ fn faults(chance: &mut Chance, kinds: &Kinds, heals_at: Duration, streams: u16) 
     let mut faults = Vec::new();
     if kinds.flows {
         // At once, as a command does that was told to use UDP, or later, and again.
-        let first = if chance.percent(50) { Duration::ZERO } else { chance_time(chance, heals_at) };
+        let first = if chance.percent(70) { Duration::ZERO } else { chance_time(chance, heals_at) };
         faults.push((first, Fault::OpenFlow));
         for _ in 0..chance.below(4) {
             faults.push((chance_time(chance, heals_at), Fault::OpenFlow));
@@ -303,17 +321,16 @@ fn faults(chance: &mut Chance, kinds: &Kinds, heals_at: Duration, streams: u16) 
     faults
 }
 
-/// A time before `end`; early ones are more likely, since most worlds are over soon.
+/// A time before `end`.
 fn chance_time(chance: &mut Chance, end: Duration) -> Duration {
-    let part = chance.between(1, 1000) * chance.between(1, 1000);
-    end * u32::try_from(part / 1000).expect("a part") / 1001
+    end * u32::try_from(chance.between(1, 1000)).expect("a part") / 1001
 }
 
 impl FileSpec {
     /// Files of many kinds, of so many bytes together at most.
     fn draw(chance: &mut Chance, most_bytes: u64, has_trouble: bool) -> Vec<Self> {
         let mut left = chance.between(1, 1000) * most_bytes / 1000;
-        let count = chance.pick(&[0, 1, 1, 3, 10, 60, 300]);
+        let count = chance.pick(&[0, 1, 1, 1, 3, 3, 10, 60, 300]);
         let mut files = Vec::new();
         for _ in 0..count {
             let size = match chance.below(6) {
