@@ -174,8 +174,11 @@ impl FromStr for StreamsOption {
 
 impl ClientOptions {
     /// As the session needs them.
-    pub fn session(&self, rate: Option<Bitrate>) -> Options {
-        Options {
+    pub fn session(&self, rate: Option<Bitrate>) -> anyhow::Result<Options> {
+        if self.congestion == CongestionOption::Fixed && rate.is_none() {
+            return Err(Failure::new(Exit::Usage, "--congestion fixed needs --rate").into());
+        }
+        Ok(Options {
             digest: self.digest.kind(),
             overwrite: self.overwrite.into(),
             checksum: self.checksum,
@@ -183,7 +186,7 @@ impl ClientOptions {
             streams: self.streams.0,
             rate_bps: rate.map(Bitrate::bits_per_s),
             flow: self.flow(rate),
-        }
+        })
     }
 
     /// The flow over UDP that `--transport` asks for.

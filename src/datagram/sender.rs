@@ -86,6 +86,8 @@ pub struct Sender {
     sampler: RateSampler,
     congestion: Congestion,
     controller: Controller,
+    /// What may be sent at most, bytes a second.
+    rate_max: u64,
     pacer: Pacer,
     mtu: Mtu,
     largest_acked: Option<PacketNumber>,
@@ -149,6 +151,7 @@ impl Sender {
             sampler: RateSampler::default(),
             congestion,
             controller: Controller::new(congestion, BASE_BYTES, initial_rtt),
+            rate_max: u64::MAX,
             pacer: Pacer::default(),
             mtu: Mtu::new(is_ipv6),
             largest_acked: None,
@@ -474,7 +477,7 @@ impl Sender {
         out.clear();
         let Some(to) = self.shell.path.remote() else { return Ok(None) };
         let segment = self.mtu.current();
-        let quantum = Pacer::quantum(self.controller.pacing_rate(), segment);
+        let quantum = Pacer::quantum(self.pacing_rate(), segment);
         let mut count = 0;
         let segment = usize::try_from(segment).expect("a datagram");
         let mut segment_bytes = segment;
@@ -520,6 +523,10 @@ impl Sender {
             self.sampler.set_app_limited(self.sent.in_flight());
         }
         (is_first && is_small_due && room >= SMALL_BYTES).then_some(Purpose::Small)
+    }
+
+    fn pacing_rate(&self) -> u64 {
+        self.controller.pacing_rate().min(self.rate_max)
     }
 
     fn wants_to_send(&mut self, now: Duration) -> bool {
@@ -644,7 +651,7 @@ impl Sender {
         let state = self.sampler.on_sent(now, bytes, before);
         let is_small = purpose == Purpose::Small;
         if !is_small {
-            let rate = self.controller.pacing_rate();
+            let rate = self.pacing_rate();
             self.pacer.on_sent(now, bytes, rate, Pacer::quantum(rate, self.mtu.current()));
         }
         self.controller.on_sent(now, bytes, before + bytes);
@@ -695,8 +702,13 @@ impl Sender {
 
     /// Whether a further chunk would soon find its turn.
     pub fn wants_chunk(&self) -> bool {
-        let ahead = super::pacer::scaled(self.controller.pacing_rate(), CHUNK_AHEAD);
+        let ahead = super::pacer::scaled(self.pacing_rate(), CHUNK_AHEAD);
         self.outgoing.unsent_bytes() < ahead.clamp(CHUNK_AHEAD_MIN, limits::CHUNK_BYTES as u64)
+    }
+
+    /// What may be sent at most, bytes a second; at least 1.
+    pub fn set_rate_max(&mut self, bytes_per_s: u64) {
+        self.rate_max = bytes_per_s.max(1);
     }
 
     /// Whether nothing follows what was pushed: then losses are guarded against by copies.
