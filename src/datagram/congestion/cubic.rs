@@ -136,8 +136,10 @@ impl Cubic {
     pub fn on_ack(&mut self, now: Duration, ack: &AckEvent) {
         self.smoothed_rtt = ack.smoothed_rtt;
         let acked = ack.acked_bytes as f64 / self.datagram;
-        // A window that isn't used is no proof that the path would carry more (RFC 9438, section 5.8).
-        if (ack.prior_in_flight as f64) < 0.8 * self.window * self.datagram {
+        // A window that isn't used is no proof that the path would carry more (RFC 9438, section 5.8). One that has no
+        // room for a further packet is used.
+        let used = ack.prior_in_flight as f64 / self.datagram;
+        if used < 0.8 * self.window && used + 1.0 <= self.window {
             return;
         }
         if self.window < self.threshold {
@@ -205,5 +207,30 @@ impl Cubic {
         let target = curve.clamp(window, 1.5 * window);
         self.window = (window + (target - window) * (acked / window).min(1.0)).max(epoch.friendly);
         self.plateau = plateau;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_window_of_less_than_three_packets_is_full_with_two() {
+        let mut cubic = Cubic::new(1000, 2700, Duration::from_millis(100));
+        let ack = AckEvent {
+            acked_bytes: 1000,
+            lost_bytes: 0,
+            prior_in_flight: 2000,
+            in_flight: 1000,
+            rtt: None,
+            smoothed_rtt: Duration::from_millis(100),
+            rate: None,
+            ack_interval: Duration::from_millis(12),
+            receiver_drops: 0,
+        };
+
+        cubic.on_ack(Duration::from_millis(100), &ack);
+
+        assert!(cubic.window() > 2700);
     }
 }

@@ -200,7 +200,7 @@ impl World {
         let now = self.now;
         match fault {
             Fault::OpenFlow => {
-                if !self.client.open_flow() && now + LATER <= self.plan.heals_at {
+                if !self.client.open_flow() {
                     self.agenda.push(now + LATER, Event::Fault(fault));
                 }
             }

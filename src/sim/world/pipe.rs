@@ -37,7 +37,7 @@ pub struct Pipe {
 /// A write that waits for a timeout of the system's takes so much longer.
 const STALL: Duration = Duration::from_millis(200);
 /// Bytes of one write.
-const PIECE_BYTES: usize = 64 << 10;
+const PIECE_BYTES: usize = 16 << 10;
 
 impl Pipe {
     /// A connection that can be written to from `opens_at` on.

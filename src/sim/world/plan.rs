@@ -157,7 +157,7 @@ impl Plan {
             heals_at,
             pipe: PipeConfig {
                 one_way: rtt / 2,
-                rate: bits_per_s / 8 / chance.pick(&[1, 4, 16]),
+                rate: bits_per_s / 8 / chance.pick(&[1, 4]),
                 buffer: 256 << 10,
                 stalls_percent: if kinds.loss { chance.pick(&[0, 1, 5]) } else { 0 },
             },
