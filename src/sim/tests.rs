@@ -39,7 +39,16 @@ fn worlds_of_hundreds_of_seeds_end_well() {
     let mut failures = Vec::new();
     for seed in 0..seeds {
         match World::check(seed) {
-            Ok(tally) => eprintln!("{seed} {tally:?}"),
+            Ok(tally) => {
+                let plan = crate::sim::Plan::of(seed);
+                let has = format!("{:?}", plan.faults).contains("DropFlow")
+                    || !plan.link.blackouts.is_empty()
+                    || plan.has_end;
+                if tally.silent_ends > 0 && !has {
+                    eprintln!("SILENT {seed} {} {:?} {}", plan.link, plan.faults, plan.is_push)
+                }
+                eprintln!("{seed} {tally:?}")
+            }
             Err(why) => {
                 failures.push(why);
                 if failures.len() > 3 {
@@ -68,4 +77,12 @@ fn an_end_that_cannot_send_does_not_wake_again_and_again() {
             assert!(outcome.most(|it| it.idle_wakes) < 0.2, "{spec}: {outcome}");
         }
     }
+}
+
+#[test]
+fn zz_debug() {
+    let seed = std::env::var("HAUL_SIM_SEED").unwrap().parse().unwrap();
+    let mut world = World::new(crate::sim::Plan::of(seed), 100000);
+    world.run();
+    eprintln!("{}", world.report());
 }

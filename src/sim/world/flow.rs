@@ -223,6 +223,14 @@ impl FlowEnd {
             FlowSide::Receiver(receiver, _) => receiver.trace(),
         };
         let Some(trace) = trace else { return Vec::new() };
-        std::iter::from_fn(|| trace.poll_line()).collect()
+        let (carrier, started) = (self.carrier, self.started.as_micros());
+        // On one clock, and with the flow's number.
+        let line = |line: String| {
+            let rest = line.strip_prefix("{\"us\":").and_then(|rest| rest.split_once(','));
+            let (us, rest) = rest.expect("a line begins with its time");
+            let us: u128 = us.parse().expect("a time is a number");
+            format!("{{\"us\":{},\"flow\":{carrier},{rest}", us + started)
+        };
+        std::iter::from_fn(|| trace.poll_line()).map(line).collect()
     }
 }

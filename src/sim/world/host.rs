@@ -50,6 +50,8 @@ pub struct Host {
     attempts: u16,
     refuses_next: bool,
     wants_flow: bool,
+    /// The diaries of flows that have ended.
+    diary: Vec<String>,
     /// Content that came on flows that have ended, bytes.
     flow_bytes: u64,
     /// Outcomes as the sender heard them.
@@ -104,6 +106,7 @@ impl Host {
             attempts: 0,
             refuses_next: false,
             wants_flow: plan.wants_flow,
+            diary: Vec::new(),
             flow_bytes: 0,
             heard: Vec::new(),
             receipt_at: None,
@@ -289,7 +292,9 @@ impl Host {
 
     /// The last lines of its flows' diaries.
     pub fn take_trace(&mut self) -> Vec<String> {
-        self.flows.iter_mut().flat_map(FlowEnd::take_trace).collect()
+        let mut lines = std::mem::take(&mut self.diary);
+        lines.extend(self.flows.iter_mut().flat_map(FlowEnd::take_trace));
+        lines
     }
 
     /// Where it stands, in a line.
@@ -626,6 +631,7 @@ impl Host {
         transmit(now, &mut flow, self.side, net);
         net.note(now, self.side, flow.carrier, outcome, flow.is_sender());
         self.flow_bytes += flow.content_bytes;
+        self.diary.extend(flow.take_trace());
         if let Some(core) = &mut self.core
             && self.end.is_none()
         {
