@@ -34,6 +34,8 @@ mod rtt;
 mod sender;
 mod sent;
 mod shell;
+#[cfg(test)]
+mod tests;
 
 use std::net::SocketAddr;
 
