@@ -1,8 +1,9 @@
-//! haul moves files between machines over TCP and proves every byte.
+//! haul moves files between machines over TCP and UDP, and proves every byte.
 //!
 //! The map of the house, in the order in which a file travels from one disk to the other:
 //!
 //! ```text
+//! sim        a world on a virtual clock, for tests and campaigns; nothing imports it
 //! cli        reads the wish, shows the progress, says what happened
 //! run        threads, tasks, clock and chance: couples everything below with the world
 //! net        sockets

@@ -10,6 +10,7 @@ use haul::limits;
 
 /// Folders and files of `src`, from the top; those of one line do not import each other.
 const LAYERS: &[&[&str]] = &[
+    &["sim"],
     &["main"],
     &["cli"],
     &["compare", "sim"],

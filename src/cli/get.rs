@@ -65,7 +65,7 @@ pub fn run(args: &Args, out: &Output) -> anyhow::Result<Exit> {
     if is_in_order && out.is_json() {
         return Err(Failure::new(Exit::Usage, "--json and -o - both need standard output").into());
     }
-    let options = args.options.session(None);
+    let options = args.options.session(None)?;
     let eager = landing.is_new && !options.dry_run && matches!(expect, Expect::None | Expect::One(_));
     let target = Target::new(TargetConfig {
         place: landing.place,

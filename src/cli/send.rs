@@ -47,7 +47,7 @@ pub fn run(args: &Args, out: &Output) -> anyhow::Result<Exit> {
     let home = peer::home()?;
     let peer = peer::peer(&place, &home, args.options.plain, args.options.timeout)?;
     let wish = Wish::Push { source, target: place.path.clone(), expect };
-    let client = Client::new("send", peer, args.options.session(args.rate), wish);
+    let client = Client::new("send", peer, args.options.session(args.rate)?, wish);
     transfer::run_client(client, &place, &home, args.options.fail_if_nothing, out)
 }
 

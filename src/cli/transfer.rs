@@ -26,7 +26,7 @@ use crate::{
         error::{Cause, RunError},
         flow::FlowWish,
         home::Home,
-        report::Report,
+        report::{Move, Report},
         session::Role,
         verdict::Limit,
     },
@@ -174,8 +174,11 @@ impl FromStr for StreamsOption {
 
 impl ClientOptions {
     /// As the session needs them.
-    pub fn session(&self, rate: Option<Bitrate>) -> Options {
-        Options {
+    pub fn session(&self, rate: Option<Bitrate>) -> anyhow::Result<Options> {
+        if self.congestion == CongestionOption::Fixed && rate.is_none() {
+            return Err(Failure::new(Exit::Usage, "--congestion fixed needs --rate").into());
+        }
+        Ok(Options {
             digest: self.digest.kind(),
             overwrite: self.overwrite.into(),
             checksum: self.checksum,
@@ -183,13 +186,14 @@ impl ClientOptions {
             streams: self.streams.0,
             rate_bps: rate.map(Bitrate::bits_per_s),
             flow: self.flow(rate),
-        }
+        })
     }
 
     /// The flow over UDP that `--transport` asks for.
     fn flow(&self, rate: Option<Bitrate>) -> Option<FlowWish> {
         let is_only = match self.transport {
-            Transport::Auto | Transport::Tcp => return None,
+            Transport::Tcp => return None,
+            Transport::Auto => false,
             Transport::Udp => true,
         };
         Some(FlowWish { is_only, law: self.congestion.into(), rate_bps: rate.map_or(0, Bitrate::bits_per_s) })
@@ -273,8 +277,18 @@ pub async fn watch<T>(work: impl Future<Output = T>, running: &Running, out: &Ou
                 is_signalled = true;
                 running.session.fail(interruption());
             }
-            _ = draw.tick() => out.progress().show(&progress(running), running.session.meter.elapsed()),
+            _ = draw.tick() => {
+                tell_moves(running, out);
+                out.progress().show(&progress(running), running.session.meter.elapsed());
+            }
         }
+    }
+}
+
+/// Says where content goes, and why, as soon as that changes.
+pub fn tell_moves(running: &Running, out: &Output) {
+    for Move { to, why, .. } in running.session.take_moves() {
+        out.say(&format!("content goes over {} from here on: {why}", to.to_uppercase()));
     }
 }
 

@@ -71,6 +71,8 @@ pub struct Incoming {
     pieces: usize,
     whole: Filling,
     placed: Filling,
+    /// Bytes of content that came for the first time.
+    new_bytes: u64,
     spare: Vec<Vec<u8>>,
 }
 
@@ -93,6 +95,7 @@ impl Incoming {
         if data.bytes.len() == data.len as usize && !self.partial.contains_key(&data.chunk) {
             let mut bytes = self.spare.pop().unwrap_or_default();
             bytes.extend_from_slice(data.bytes);
+            self.new_bytes += u64::from(data.len);
             return self.complete(data.chunk, data.file, data.offset, bytes);
         }
         if !self.partial.contains_key(&data.chunk) {
@@ -116,6 +119,7 @@ impl Incoming {
         }
         put_at(&mut chunk.bytes, data.at as usize, data.bytes);
         chunk.have_bytes += new;
+        self.new_bytes += new;
         if chunk.have_bytes < u64::from(chunk.len) {
             return Ok(None);
         }
@@ -138,6 +142,11 @@ impl Incoming {
     /// Bytes that partial chunks will hold when they are whole.
     pub fn partial_bytes(&self) -> u64 {
         self.partial_bytes
+    }
+
+    /// Bytes of content that have come, each counted once.
+    pub fn new_bytes(&self) -> u64 {
+        self.new_bytes
     }
 
     /// Gives an emptied buffer back for a later chunk.

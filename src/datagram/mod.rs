@@ -8,7 +8,7 @@
 //!
 //!   Sender     outgoing (pieces), sent + loss (who is missing), rtt, congestion + pacer (how fast), mtu (how large)
 //!   Receiver   incoming (pieces), received (numbers), when to acknowledge
-//!   both       shell: keys, numbers, path
+//!   both       shell: keys, numbers, path; trace: a diary, if somebody wants one
 //! ```
 //!
 //! **Contract.** Both are values: `handle_datagram`, then drain `poll_transmit` and the events, then wait until
@@ -36,6 +36,7 @@ mod sent;
 mod shell;
 #[cfg(test)]
 mod tests;
+mod trace;
 
 use std::net::SocketAddr;
 
@@ -44,6 +45,7 @@ pub use mtu::BASE_BYTES;
 pub use path::Path;
 pub use receiver::Receiver;
 pub use sender::{Placed, Sender, SenderStats};
+pub use trace::Trace;
 
 use crate::{
     security::{Opener, Sealer},

@@ -26,7 +26,7 @@ const RAISE_AFTER: Duration = Duration::from_secs(600);
 const SEARCH_AGAIN_AFTER: Duration = Duration::from_secs(10);
 /// Large packets lost without one acknowledged in between, and probe timeouts, that make a black hole.
 const BLACK_HOLE_LOSSES: u32 = 10;
-const BLACK_HOLE_TIMEOUTS: u32 = 2;
+const BLACK_HOLE_TIMEOUTS: u32 = 3;
 
 /// The search for the packet size of one path.
 #[derive(Clone, Debug)]
@@ -217,8 +217,8 @@ mod tests {
         let mut mtu = Mtu::new(false);
         search(&mut mtu, 1500, NOW);
 
-        assert!(!mtu.on_timeout(NOW, 1));
-        assert!(mtu.on_timeout(NOW, 2));
+        assert!(!mtu.on_timeout(NOW, BLACK_HOLE_TIMEOUTS - 1));
+        assert!(mtu.on_timeout(NOW, BLACK_HOLE_TIMEOUTS));
 
         assert_eq!(mtu.current(), BASE_BYTES);
         assert_eq!(mtu.poll_probe(NOW), None);

@@ -33,6 +33,18 @@ pub enum Arrival {
     Late,
 }
 
+impl Arrival {
+    /// The word for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Duplicate => "duplicate",
+            Self::Next => "next",
+            Self::Ahead => "ahead",
+            Self::Late => "late",
+        }
+    }
+}
+
 impl Received {
     /// Whether `number` was seen before, or lies below the floor.
     pub fn is_duplicate(&self, number: PacketNumber) -> bool {

@@ -6,8 +6,10 @@ use super::{
     BASE_BYTES, FlowConfig, FlowError, Transmit,
     chance::Chance,
     incoming::{Incoming, Whole},
+    path::Arrived,
     received::Arrival,
     shell::Shell,
+    trace::Trace,
 };
 use crate::wire::packet::{
     self, AckFacts, Block, ChunkNumber, CloseReason, Floor, HEADER_BYTES, PacketNumber, blocks,
@@ -69,6 +71,7 @@ pub struct Receiver {
     greeted_at: Duration,
     close: Option<(CloseReason, u32)>,
     closed_by_peer: Option<CloseReason>,
+    trace: Option<Box<Trace>>,
 }
 
 impl Receiver {
@@ -99,6 +102,7 @@ impl Receiver {
             greeted_at: now,
             close: None,
             closed_by_peer: None,
+            trace: None,
         }
     }
 
@@ -110,8 +114,17 @@ impl Receiver {
         datagram: &mut [u8],
         room: u64,
     ) -> Result<(), FlowError> {
+        let bytes = datagram.len();
         let Some(opened) = self.shell.open(now, from, datagram) else { return Ok(()) };
         let arrival = opened.arrival;
+        if let Some(trace) = &mut self.trace {
+            let number = opened.number;
+            let facts = format_args!(r#","number":{number},"bytes":{bytes},"as":"{}""#, arrival.name());
+            trace.note(now, "received", facts);
+            if opened.arrived != Arrived::Same {
+                trace.note(now, "moved", format_args!(r#","to":"{from}""#));
+            }
+        }
         if matches!(arrival, Arrival::Next | Arrival::Ahead) {
             self.largest_at = now;
         }
@@ -125,7 +138,7 @@ impl Receiver {
                 Block::Floor(new) => floor = Some(new),
                 Block::Challenge(token) => challenge = Some(token),
                 Block::Response(token) => response = Some(token),
-                Block::Close(reason) => self.closed_by_peer = Some(reason),
+                Block::Close(reason) => self.on_close(now, reason),
                 // protocol.md [FLOW-1]
                 Block::Ack(_) | Block::Older(_) => {
                     return Err(FlowError::Violation("it acknowledged what it was never sent"));
@@ -143,6 +156,13 @@ impl Receiver {
         }
         self.schedule_ack(now, arrival);
         Ok(())
+    }
+
+    fn on_close(&mut self, now: Duration, reason: CloseReason) {
+        self.closed_by_peer = Some(reason);
+        if let Some(trace) = &mut self.trace {
+            trace.note(now, "closed", format_args!(r#","reason":"{reason:?}""#));
+        }
     }
 
     fn on_floor(&mut self, floor: &Floor) -> Result<(), FlowError> {
@@ -277,6 +297,12 @@ impl Receiver {
         self.repeat_at = now + self.repeat_period;
         self.last_ack = now;
         self.ack_due = None;
+        if let Some(trace) = &mut self.trace {
+            let largest = self.shell.received.end().saturating_sub(1);
+            let (number, credit) = (self.next, self.credit);
+            let facts = format_args!(r#","number":{number},"largest":{largest},"credit":{credit}"#);
+            trace.note(now, "ack", facts);
+        }
     }
 
     /// What did not fit an ACK follows behind it, part by part. protocol.md [ACK-3]
@@ -295,6 +321,16 @@ impl Receiver {
         packet::put_older(out);
         let room = end.saturating_sub(out.len());
         self.acked_down_to = packet::put_numbers(out, received.ranges_below(below), room);
+    }
+
+    /// Keeps a diary from here on, of so many lines until they are taken.
+    pub fn keep_trace(&mut self, lines: usize) {
+        self.trace = Some(Box::new(Trace::new("receiver", lines)));
+    }
+
+    /// The diary, if one is kept.
+    pub fn trace(&mut self) -> Option<&mut Trace> {
+        self.trace.as_deref_mut()
     }
 
     /// Ends the flow from this side.
@@ -345,6 +381,11 @@ impl Receiver {
     /// Datagrams that were no packets of this flow.
     pub fn rejected(&self) -> u64 {
         self.shell.rejected
+    }
+
+    /// Bytes of content that have come, each counted once.
+    pub fn new_bytes(&self) -> u64 {
+        self.incoming.new_bytes()
     }
 
     /// Bytes that partial chunks will hold when they are whole.

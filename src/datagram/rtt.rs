@@ -6,6 +6,8 @@ use std::time::Duration;
 const GRANULARITY: Duration = Duration::from_micros(1);
 /// Smallest variance that a timeout allows for (RFC 9002, section 6.1.2, kGranularity).
 const VARIANCE_MIN: Duration = Duration::from_millis(1);
+/// Shortest probe timeout: a few slices of a scheduler (RFC 8985, section 7.2 lets Linux take two of its ticks).
+const PROBE_TIMEOUT_MIN: Duration = Duration::from_millis(10);
 
 /// Smoothed, smallest and latest round-trip time of a path.
 #[derive(Clone, Copy, Debug)]
@@ -56,9 +58,9 @@ impl Rtt {
     }
 
     /// When to probe after the last packet, without backing off (RFC 9002, section 6.2.1); `ack_delay` is how long the
-    /// receiver may wait.
+    /// receiver may wait. On a short path, what is late is more often a busy machine than a lost packet.
     pub fn probe_timeout(&self, ack_delay: Duration) -> Duration {
-        self.smoothed + (self.variance * 4).max(VARIANCE_MIN) + ack_delay
+        (self.smoothed + (self.variance * 4).max(VARIANCE_MIN) + ack_delay).max(PROBE_TIMEOUT_MIN)
     }
 }
 

@@ -14,6 +14,7 @@ use super::{
     rtt::Rtt,
     sent::{Fate, Piece, SentPacket, SentPackets},
     shell::Shell,
+    trace::{Micros, Trace},
 };
 use crate::{
     limits,
@@ -85,6 +86,8 @@ pub struct Sender {
     sampler: RateSampler,
     congestion: Congestion,
     controller: Controller,
+    /// What may be sent at most, bytes a second.
+    rate_max: u64,
     pacer: Pacer,
     mtu: Mtu,
     largest_acked: Option<PacketNumber>,
@@ -116,6 +119,7 @@ pub struct Sender {
     close: Option<(CloseReason, u32)>,
     closed_by_peer: Option<CloseReason>,
     stats: SenderStats,
+    trace: Option<Box<Trace>>,
 }
 
 /// What the next packet is for.
@@ -150,6 +154,7 @@ impl Sender {
             sampler: RateSampler::default(),
             congestion,
             controller: Controller::new(congestion, BASE_BYTES, initial_rtt),
+            rate_max: u64::MAX,
             pacer: Pacer::default(),
             mtu: Mtu::new(is_ipv6),
             largest_acked: None,
@@ -173,6 +178,7 @@ impl Sender {
             close: None,
             closed_by_peer: None,
             stats: SenderStats::default(),
+            trace: None,
         }
     }
 
@@ -186,6 +192,11 @@ impl Sender {
         datagram: &mut [u8],
     ) -> Result<(), FlowError> {
         let Some(opened) = self.shell.open(now, from, datagram) else { return Ok(()) };
+        if opened.arrived != Arrived::Same
+            && let Some(trace) = &mut self.trace
+        {
+            trace.note(now, "moved", format_args!(r#","to":"{from}""#));
+        }
         if opened.arrived == Arrived::Moved && self.largest_acked.is_some() {
             // RFC 9000, section 9.4: another host is another path.
             self.rtt = Rtt::new(self.rtt.smoothed());
@@ -200,7 +211,7 @@ impl Sender {
                 Block::Older(numbers) => self.on_numbers(now, &numbers, &mut acked)?,
                 Block::Challenge(token) => challenge = Some(token),
                 Block::Response(token) => response = Some(token),
-                Block::Close(reason) => self.closed_by_peer = Some(reason),
+                Block::Close(reason) => self.on_close(now, reason),
                 // protocol.md [FLOW-1]
                 Block::Data(_) | Block::Floor(_) => {
                     return Err(FlowError::Violation("it sent content to who sends content"));
@@ -217,6 +228,13 @@ impl Sender {
             self.after_ack(now, &acked);
         }
         Ok(())
+    }
+
+    fn on_close(&mut self, now: Duration, reason: CloseReason) {
+        self.closed_by_peer = Some(reason);
+        if let Some(trace) = &mut self.trace {
+            trace.note(now, "closed", format_args!(r#","reason":"{reason:?}""#));
+        }
     }
 
     fn on_ack(&mut self, now: Duration, ack: &Ack<'_>, acked: &mut Acked) -> Result<(), FlowError> {
@@ -332,6 +350,7 @@ impl Sender {
             self.stalled_since = now;
         }
         self.reordering.on_time(now, &self.rtt);
+        let lost_before = self.stats.lost;
         self.detect_lost(now, acked.look);
         let event = AckEvent {
             acked_bytes: acked.bytes,
@@ -345,6 +364,9 @@ impl Sender {
             receiver_drops: acked.drops,
         };
         self.controller.on_ack(now, &event);
+        if self.trace.is_some() {
+            self.trace_ack(now, acked, self.stats.lost - lost_before);
+        }
         let remembered = self.rtt.smoothed() * REMEMBERED_ROUNDS + self.reordering.window(&self.rtt);
         self.sent.forget(now.saturating_sub(remembered));
     }
@@ -382,6 +404,11 @@ impl Sender {
         let (bytes, state, is_probe) = (packet.bytes, packet.state, packet.is_mtu_probe);
         for piece in packet.pieces() {
             self.outgoing.on_lost(piece);
+        }
+        if let Some(trace) = &mut self.trace {
+            let age_us = now.saturating_sub(state.sent_at).as_micros();
+            let facts = format_args!(r#","number":{number},"bytes":{bytes},"age_us":{age_us}"#);
+            trace.note(now, "lost", facts);
         }
         self.mtu.on_lost(now, bytes, is_probe);
         self.stats.lost += u64::from(!is_probe);
@@ -424,6 +451,10 @@ impl Sender {
         self.stats.timeouts += 1;
         self.quiet_since = now;
         self.probes_due = PROBES_PER_TIMEOUT;
+        if let Some(trace) = &mut self.trace {
+            let (count, in_flight) = (self.timeouts, self.sent.in_flight());
+            trace.note(now, "timeout", format_args!(r#","count":{count},"in_flight":{in_flight}"#));
+        }
         if self.mtu.on_timeout(now, self.timeouts) {
             self.controller.on_mtu(self.mtu.current());
         }
@@ -452,7 +483,7 @@ impl Sender {
         out.clear();
         let Some(to) = self.shell.path.remote() else { return Ok(None) };
         let segment = self.mtu.current();
-        let quantum = Pacer::quantum(self.controller.pacing_rate(), segment);
+        let quantum = Pacer::quantum(self.pacing_rate(), segment);
         let mut count = 0;
         let segment = usize::try_from(segment).expect("a datagram");
         let mut segment_bytes = segment;
@@ -498,6 +529,10 @@ impl Sender {
             self.sampler.set_app_limited(self.sent.in_flight());
         }
         (is_first && is_small_due && room >= SMALL_BYTES).then_some(Purpose::Small)
+    }
+
+    fn pacing_rate(&self) -> u64 {
+        self.controller.pacing_rate().min(self.rate_max)
     }
 
     fn has_content(&mut self) -> bool {
@@ -624,7 +659,7 @@ impl Sender {
         let state = self.sampler.on_sent(now, bytes, before);
         let is_small = purpose == Purpose::Small;
         if !is_small {
-            let rate = self.controller.pacing_rate();
+            let rate = self.pacing_rate();
             self.pacer.on_sent(now, bytes, rate, Pacer::quantum(rate, self.mtu.current()));
         }
         self.controller.on_sent(now, bytes, before + bytes);
@@ -632,6 +667,9 @@ impl Sender {
         self.stats.packets += 1;
         self.stats.payload_bytes += pieces.iter().map(|piece| u64::from(piece.len)).sum::<u64>();
         self.last_sent = now;
+        if self.trace.is_some() {
+            self.trace_sent(now, purpose, bytes, before + bytes);
+        }
         let piece = if pieces.is_empty() { None } else { Some(pieces.remove(0)) };
         self.sent.push(SentPacket {
             fate: Fate::InFlight,
@@ -672,8 +710,13 @@ impl Sender {
 
     /// Whether a further chunk would soon find its turn.
     pub fn wants_chunk(&self) -> bool {
-        let ahead = super::pacer::scaled(self.controller.pacing_rate(), CHUNK_AHEAD);
+        let ahead = super::pacer::scaled(self.pacing_rate(), CHUNK_AHEAD);
         self.outgoing.unsent_bytes() < ahead.clamp(CHUNK_AHEAD_MIN, limits::CHUNK_BYTES as u64)
+    }
+
+    /// What may be sent at most, bytes a second; at least 1.
+    pub fn set_rate_max(&mut self, bytes_per_s: u64) {
+        self.rate_max = bytes_per_s.max(1);
     }
 
     /// Whether nothing follows what was pushed: then losses are guarded against by copies.
@@ -694,6 +737,63 @@ impl Sender {
     /// The buffer of a chunk that has arrived.
     pub fn poll_spare(&mut self) -> Option<Vec<u8>> {
         self.outgoing.poll_spare()
+    }
+
+    // --- The diary ---
+
+    /// Keeps a diary from here on, of so many lines until they are taken.
+    pub fn keep_trace(&mut self, lines: usize) {
+        self.trace = Some(Box::new(Trace::new("sender", lines)));
+    }
+
+    /// The diary, if one is kept.
+    pub fn trace(&mut self) -> Option<&mut Trace> {
+        self.trace.as_deref_mut()
+    }
+
+    fn trace_sent(&mut self, now: Duration, purpose: Purpose, bytes: u64, in_flight: u64) {
+        let what = match purpose {
+            Purpose::Content => "content",
+            Purpose::Copy(_) => "copy",
+            Purpose::Probe => "probe",
+            Purpose::MtuProbe(_) => "mtu",
+            Purpose::Small => "small",
+        };
+        let number = self.sent.next();
+        let Some(trace) = &mut self.trace else { return };
+        let facts =
+            format_args!(r#","number":{number},"bytes":{bytes},"what":"{what}","in_flight":{in_flight}"#);
+        trace.note(now, "sent", facts);
+    }
+
+    fn trace_ack(&mut self, now: Duration, acked: &Acked, lost: u64) {
+        let Some(trace) = &mut self.trace else { return };
+        let (controller, rtt) = (&self.controller, &self.rtt);
+        let believed = controller.state();
+        let facts = format_args!(
+            concat!(
+                r#","largest":{},"packets":{},"bytes":{},"lost":{},"rtt_us":{},"srtt_us":{},"min_rtt_us":{}"#,
+                r#","in_flight":{},"window":{},"rate":{},"mtu":{},"law":"{}","state":"{}","bandwidth":{}"#,
+                r#","lost_ppm":{},"credit":{}"#
+            ),
+            self.largest_acked.unwrap_or(0),
+            acked.packets,
+            acked.bytes,
+            lost,
+            Micros(acked.rtt),
+            Micros(Some(rtt.smoothed())),
+            Micros(Some(rtt.min())),
+            self.sent.in_flight(),
+            controller.window(),
+            controller.pacing_rate(),
+            self.mtu.current(),
+            controller.name(),
+            believed.state,
+            believed.bandwidth,
+            believed.baseline_loss_ppm,
+            self.credit,
+        );
+        trace.note(now, "acked", facts);
     }
 
     /// Ends the flow from this side.

@@ -45,6 +45,8 @@ pub struct Shell {
 /// An authentic packet that is not a repetition.
 #[derive(Debug)]
 pub struct Opened<'a> {
+    /// Its number.
+    pub number: PacketNumber,
     /// Its blocks.
     pub payload: &'a [u8],
     /// What its number is among the others.
@@ -97,7 +99,7 @@ impl Shell {
         if arrived != Arrived::Same {
             self.challenge_at = now;
         }
-        Some(Opened { payload, arrival, arrived })
+        Some(Opened { number: header.number, payload, arrival, arrived })
     }
 
     /// A CHALLENGE came. protocol.md [PATH-3]

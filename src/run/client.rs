@@ -28,7 +28,7 @@ use crate::{
     transfer::{CONTROL, Receiver, Sender},
     wire::{
         hello::{FEATURE_BLAKE3, FEATURE_UDP, Hello},
-        message::{DigestKind, FlowMode, FlowOpen, Intent, Message, Open, Overwrite, open_fits},
+        message::{DigestKind, FlowOpen, Intent, Message, Open, Overwrite, open_fits},
     },
 };
 
@@ -160,6 +160,7 @@ impl Client {
             peer: name,
             is_sender,
             is_encrypted: !peer.is_plain,
+            travel: running.session.travel(),
             digest: options.digest,
             is_dry_run: options.dry_run,
             rate_bps: options.rate_bps,
@@ -206,6 +207,15 @@ async fn drive(
         return Err(error);
     }
 
+    let request = options.flow.filter(|_| !is_listing).map(FlowWish::request);
+    if let Some(request) = request {
+        // protocol.md [FLOW-2]: the server knows of it before it has any credit.
+        if request.is_only {
+            session.set_only(limits::FLOW_NUMBER_MIN);
+        }
+        session.queue_about_flow(Message::FlowOpen(request));
+    }
+
     let opening = async {
         let (mut wire, mut at) = connect::connect(peer).await?;
         if let (None, Some(key)) = (peer.key, wire.link.channel().peer_key()) {
@@ -231,8 +241,7 @@ async fn drive(
         ));
     }
     session.set_chunk_bytes(opened.chunk_bytes);
-    let flow = options.flow.filter(|_| !is_listing && !is_in_order);
-    let _hub = flow.and_then(|wish| ask_for_flow(wish, peer, &wire, &opened, session));
+    let _hub = request.and_then(|request| await_flow(request, peer, &wire, &opened, session));
     let mut streams = JoinSet::new();
     let most = if is_in_order || is_listing { 1 } else { opened.max_streams };
     streams.spawn(add_streams(peer.clone(), opened.clone(), session.clone(), options.streams, most));
@@ -242,10 +251,16 @@ async fn drive(
     Ok((end.map_err(|error| without_last_word(error, session)), opened, at))
 }
 
-/// Opens a socket and asks the server for a flow over UDP.
-fn ask_for_flow(wish: FlowWish, peer: &Peer, wire: &Wire, opened: &Opened, session: &Session) -> Option<Hub> {
+/// Opens a socket for the flow over UDP that the server was asked for, and makes the session ready for its answer.
+fn await_flow(
+    request: FlowOpen,
+    peer: &Peer,
+    wire: &Wire,
+    opened: &Opened,
+    session: &Session,
+) -> Option<Hub> {
     let blocked = |text: &str| {
-        if wish.is_only {
+        if request.is_only {
             session.fail(RunError::new(Cause::UdpBlocked, format!("{}: {text}", peer.name())));
         } else {
             tracing::info!(text, "no flow");
@@ -265,28 +280,16 @@ fn ask_for_flow(wish: FlowWish, peer: &Peer, wire: &Wire, opened: &Opened, sessi
     if let Some(advice) = hub.advice() {
         tracing::info!(advice);
     }
-    let shared = hub.shared();
-    let open = FlowOpen {
-        attempt: 0,
-        connection: shared.free_id(),
-        is_only: wish.is_only,
-        mode: FlowMode::Reliable,
-        law: wish.law,
-        rate_bps: wish.rate_bps,
-    };
     session.set_flows(FlowHost {
-        hub: Some(shared),
+        hub: Some(hub.shared()),
         side: Side::Client,
         session: opened.session,
         secret: (!peer.is_plain).then(|| opened.secret.clone()),
-        peer: server.ip(),
+        peer: server,
+        own_port: 0,
         idle_timeout: peer.idle_timeout,
-        state: Mutex::new(HostState { pending: Some(open), next_attempt: 1 }),
+        state: Mutex::new(HostState { pending: Some(request), next_attempt: 1 }),
     });
-    if wish.is_only {
-        session.set_only(limits::FLOW_NUMBER_MIN);
-    }
-    session.queue_about_flow(Message::FlowOpen(open));
     Some(hub)
 }
 
@@ -311,7 +314,10 @@ async fn add_streams(peer: Peer, opened: Opened, session: Arc<Session>, streams:
         Streams::Auto => (1, Growth::new(most.min(limits::STREAMS_AUTO_MAX))),
     };
     for number in 1..u16::try_from(limits::STREAMS_MAX).expect("a few") {
-        while usize::from(number) >= fixed {
+        while usize::from(number) >= fixed || session.has_only() {
+            if session.is_over() {
+                return;
+            }
             sleep(GROWTH_STEP).await;
             // Another connection helps only where connections are what is waited for: data is at hand and may be
             // sent, or all that came is placed.
@@ -324,7 +330,7 @@ async fn add_streams(peer: Peer, opened: Opened, session: Arc<Session>, streams:
                 }
                 Role::Lister(_) => (0, false),
             });
-            if may_help && growth.on_progress(session.meter.elapsed(), moved) {
+            if may_help && !session.has_only() && growth.on_progress(session.meter.elapsed(), moved) {
                 break;
             }
         }

@@ -181,7 +181,8 @@ async fn drive(
         while let Some(frame) = wire.link.poll_frame() {
             session.on_frame(carrier, frame);
         }
-        if session.is_over() || !is_open {
+        // With content on a flow, a connection that is there for content only is in its way.
+        if session.is_over() || !is_open || (carrier != CONTROL && session.has_only()) {
             return Ok(());
         }
         session.exchange_spare(&mut wire.link);

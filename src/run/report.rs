@@ -24,8 +24,13 @@ pub struct Report {
     pub peer: String,
     /// `sender` or `receiver`.
     pub role: &'static str,
-    /// `tcp`.
+    /// What carried content: `tcp`, `udp`, or `tcp+udp`.
     pub transport: &'static str,
+    /// When content moved from one to the other, and why.
+    pub moves: Vec<Move>,
+    /// What the flow over UDP did, at its sender.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub flow: Option<FlowReport>,
     /// Encrypted and authenticated by TLS; `false` with `--plain`: checksums only.
     pub encrypted: bool,
     /// Nothing was done: this is what would happen.
@@ -82,6 +87,42 @@ pub struct Report {
     /// The class of the failure.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cause: Option<Cause>,
+}
+
+/// Content moved from one transport to the other.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Move {
+    /// Since the start, milliseconds.
+    pub at_ms: u64,
+    /// `tcp` or `udp`.
+    pub to: &'static str,
+    /// Why, in words.
+    pub why: String,
+}
+
+/// What a flow over UDP did, as its sender counts it.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[expect(missing_docs, reason = "as the fields of datagram::SenderStats")]
+pub struct FlowReport {
+    pub packets: u64,
+    pub packet_bytes: u64,
+    pub payload_bytes: u64,
+    pub lost: u64,
+    pub spurious: u64,
+    pub copies: u64,
+    pub timeouts: u64,
+    pub min_rtt_s: f64,
+}
+
+/// How content travelled.
+#[derive(Clone, Debug, Default)]
+pub struct Travel {
+    /// See [`Report::transport`].
+    pub transport: &'static str,
+    /// See [`Report::moves`].
+    pub moves: Vec<Move>,
+    /// See [`Report::flow`].
+    pub flow: Option<FlowReport>,
 }
 
 /// What was not kept, by count.
@@ -144,6 +185,8 @@ pub struct Facts<'a> {
     pub is_sender: bool,
     /// Whether TLS was used.
     pub is_encrypted: bool,
+    /// How content travelled.
+    pub travel: Travel,
     /// The agreed digest.
     pub digest: DigestKind,
     /// Whether it only said what would happen.
@@ -174,7 +217,9 @@ impl Report {
             command: facts.command,
             peer: facts.peer,
             role: if facts.is_sender { "sender" } else { "receiver" },
-            transport: "tcp",
+            transport: facts.travel.transport,
+            moves: facts.travel.moves,
+            flow: facts.travel.flow,
             encrypted: facts.is_encrypted,
             dry_run: facts.is_dry_run,
             files: counts.files,

@@ -486,7 +486,8 @@ impl Server {
                 side: Side::Server,
                 session: opened.session,
                 secret: (!is_plain).then(|| opened.secret.clone()),
-                peer: crate::net::canonical(client).ip(),
+                peer: crate::net::canonical(client),
+                own_port: wire.tcp.local_addr().map_or(0, |own| own.port()),
                 idle_timeout: self.config.idle_timeout,
                 state: Mutex::default(),
             });
@@ -504,6 +505,7 @@ impl Server {
             peer,
             is_sender,
             is_encrypted: !is_plain,
+            travel: session.travel(),
             digest: open.digest,
             is_dry_run: open.dry_run,
             rate_bps: self.config.rate_bps,

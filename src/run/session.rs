@@ -24,6 +24,7 @@ use super::{
     clock,
     error::{Cause, RunError},
     meter::{Meter, Wait},
+    report::{FlowReport, Move, Travel},
     results::{Failure, Results},
 };
 use crate::{
@@ -109,6 +110,8 @@ pub struct Session {
     /// What the kernel knows of the TCP connections, by carrier.
     tcp: Mutex<BTreeMap<Carrier, TcpInfo>>,
     me: Weak<Self>,
+    /// Moves of content, the flow's counts, and how many of the moves were told to a person.
+    travel: Mutex<(Travel, usize)>,
     heard: Notify,
     is_heard: AtomicBool,
     ended: Notify,
@@ -147,6 +150,7 @@ impl Session {
             flows: OnceLock::new(),
             tcp: Mutex::default(),
             me: me.clone(),
+            travel: Mutex::default(),
             heard: Notify::new(),
             is_heard: AtomicBool::new(false),
             ended: Notify::new(),
@@ -262,6 +266,51 @@ impl Session {
         self.wake();
     }
 
+    /// Whether content goes to one carrier only.
+    pub fn has_only(&self) -> bool {
+        self.look(|role| matches!(role, Role::Sender(sender) if sender.only().is_some()))
+    }
+
+    /// Content moves, and a person is told why.
+    pub fn note_move(&self, to: &'static str, why: String) {
+        tracing::info!(to, why, "content moves");
+        let at_ms = u64::try_from(self.meter.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.lock_travel().0.moves.push(Move { at_ms, to, why });
+    }
+
+    /// What the flow has done.
+    pub fn note_flow(&self, flow: FlowReport) {
+        self.lock_travel().0.flow = Some(flow);
+    }
+
+    /// Moves that nobody was told of yet.
+    pub fn take_moves(&self) -> Vec<Move> {
+        let mut travel = self.lock_travel();
+        let (Travel { moves, .. }, told) = &mut *travel;
+        let new = moves[*told..].to_vec();
+        *told = moves.len();
+        new
+    }
+
+    /// How content has travelled so far.
+    pub fn travel(&self) -> Travel {
+        let (by_tcp, by_flow) = self.look(|role| match role {
+            Role::Sender(sender) => sender.carried_by(),
+            Role::Receiver(receiver) => receiver.carried_by(),
+            Role::Lister(_) => (false, false),
+        });
+        let transport = match (by_tcp, by_flow) {
+            (_, false) => "tcp",
+            (false, true) => "udp",
+            (true, true) => "tcp+udp",
+        };
+        Travel { transport, ..self.lock_travel().0.clone() }
+    }
+
+    fn lock_travel(&self) -> MutexGuard<'_, (Travel, usize)> {
+        self.travel.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Whether a carrier is gone for the other side.
     pub fn is_down(&self, carrier: Carrier) -> bool {
         self.look(|role| match role {
@@ -303,6 +352,12 @@ impl Session {
     /// What the kernel knows of a TCP connection.
     pub fn note_tcp(&self, carrier: Carrier, info: TcpInfo) {
         self.tcp.lock().unwrap_or_else(PoisonError::into_inner).insert(carrier, info);
+    }
+
+    /// Bytes that the kernel has sent over TCP in this session, and those of them that it sent again.
+    pub fn tcp_bytes(&self) -> (u64, u64) {
+        let tcp = self.tcp.lock().unwrap_or_else(PoisonError::into_inner);
+        tcp.values().fold((0, 0), |(sent, resent), info| (sent + info.sent_bytes, resent + info.resent_bytes))
     }
 
     /// The round-trip time of the control connection.

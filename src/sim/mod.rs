@@ -1,9 +1,27 @@
 //! A world on a virtual clock, from one seed. Nothing but tests and campaigns imports it.
 //!
 //! ```text
-//!   agenda     what happens when
-//!   flows      flows over UDP that share a link in each direction: goodput, fairness, safety
+//!   agenda     what happens when            chance     what the seed decides
+//!   road       a link in each direction, and what systems do to damaged packets
+//!   witness    reads every packet, and holds both ends of a flow to what they promise
+//!   lane       one flow: both ends, a source, a target, its checks
+//!   flows      lanes that share a road
+//!   figures    what a person would measure
+//!   cell       one line of a table: a link, a file, a law, several seeds
 //! ```
 
 mod agenda;
-pub mod flows;
+mod cell;
+mod chance;
+mod figures;
+mod flows;
+mod lane;
+mod road;
+#[cfg(test)]
+mod tests;
+mod witness;
+
+pub use cell::{Cell, Outcome};
+pub use figures::{Figures, SESSION_ROUNDS, ideal_rate, jain, median};
+pub use flows::Flows;
+pub use lane::{LaneConfig, LaneReport};

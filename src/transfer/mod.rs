@@ -33,6 +33,14 @@ pub type Carrier = u16;
 /// The control connection.
 pub const CONTROL: Carrier = 0;
 
+/// Whether TCP connections, and whether flows, are among them.
+fn kinds_of<'a>(carriers: impl IntoIterator<Item = &'a Carrier>) -> (bool, bool) {
+    let is_flow = |carrier: &Carrier| *carrier >= crate::limits::FLOW_NUMBER_MIN;
+    carriers
+        .into_iter()
+        .fold((false, false), |(tcp, flow), carrier| (tcp || !is_flow(carrier), flow || is_flow(carrier)))
+}
+
 /// What the receiving side has to do with the target, in this order.
 #[derive(Debug)]
 pub enum Job {

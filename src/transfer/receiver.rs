@@ -474,6 +474,11 @@ impl Receiver {
         self.received_bytes
     }
 
+    /// Whether TCP connections, and whether flows, have brought content.
+    pub fn carried_by(&self) -> (bool, bool) {
+        super::kinds_of(&self.carriers_used)
+    }
+
     /// Connections that brought content.
     pub fn carriers_used(&self) -> usize {
         self.carriers_used.len()

@@ -405,6 +405,16 @@ impl<S: Clone> Sender<S> {
         self.only = carrier;
     }
 
+    /// The only carrier that content goes to, if it is not all of them.
+    pub fn only(&self) -> Option<Carrier> {
+        self.only
+    }
+
+    /// Whether TCP connections, and whether flows, have carried content.
+    pub fn carried_by(&self) -> (bool, bool) {
+        super::kinds_of(self.sent_on.keys())
+    }
+
     /// A flow told of credit; FEEDBACK may be behind it. protocol.md [ACK-4]
     pub fn on_flow_credit(&mut self, credit: u64) {
         self.credit = self.credit.max(credit);

@@ -162,10 +162,12 @@ impl Cubic {
         self.undo = None;
     }
 
-    /// The window was not used for a while: the curve goes on from here, not from where time would have taken it
-    /// (RFC 9438, section 5.8).
-    pub fn pause(&mut self) {
-        self.epoch = None;
+    /// The window was not used for this long: the curve goes on from where it was, not from where time would have taken
+    /// it (RFC 9438, section 5.8).
+    pub fn pause(&mut self, length: Duration) {
+        if let Some(epoch) = &mut self.epoch {
+            epoch.started_at += length;
+        }
     }
 
     /// Bytes that may be in flight.

@@ -14,9 +14,12 @@ use super::{
     super::{
         clock,
         error::{Cause, RunError},
+        meter::Wait,
+        report::FlowReport,
         session::{Role, Session},
         wait,
     },
+    choice::{Choice, Seen, Turn},
     hub::Shared,
 };
 use crate::{
@@ -35,6 +38,14 @@ use crate::{
 
 /// A wait that is due already and cannot go on is tried again so soon.
 const STEP: Duration = Duration::from_micros(50);
+/// How often it is asked where content is best sent.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// A flow beside TCP is given up when it is silent for so long.
+const SILENCE: Duration = Duration::from_millis(600);
+/// A flow on which nothing was heard for so many round trips after its opening is blocked.
+const BLOCKED_ROUNDS: u32 = 6;
+/// What a person is told about a flow that is not heard.
+const BLOCKED: &str = "UDP does not get through: a firewall on the way, or at the other end, blocks its port; use --transport auto or tcp";
 /// How long the system's buffer may stay full.
 const FULL_WAIT: Duration = Duration::from_millis(5);
 
@@ -172,8 +183,9 @@ impl End {
                 receiver.recycle(spare);
             }
             // What is due goes out from here: no other thread has to wake for it.
+            drop(core);
             let mut out = Vec::new();
-            self.transmit(core, &mut out);
+            while self.transmit(self.lock(), &mut out) {}
         } else {
             drop(core);
         }
@@ -201,13 +213,15 @@ impl End {
     // --- The thread ---
 
     fn run(&self) {
+        // The session's report waits for what is counted here.
+        let _counting = self.session.writing();
         wait::make_precise();
         let outcome = self.work();
         self.say_goodbye(&outcome);
         self.hub.remove(self.config.id);
         let wire_bytes = match &self.lock().side {
             Side::Sender(sender) => {
-                tracing::info!(stats = ?sender.stats(), packet_bytes = sender.packet_bytes(), "a flow has ended");
+                self.session.note_flow(report(sender));
                 sender.wire_bytes()
             }
             Side::Receiver(receiver, _) => receiver.wire_bytes(),
@@ -215,20 +229,36 @@ impl End {
         self.session.meter.add_wire(wire_bytes);
         let error = match outcome {
             Outcome::Done => None,
-            Outcome::Silent | Outcome::Unfit => {
-                let text = format!("{}: UDP does not get through", self.session.peer());
+            Outcome::Silent => {
+                let text = format!("{}: {BLOCKED}", self.session.peer());
+                Some(RunError::new(Cause::UdpBlocked, text))
+            }
+            Outcome::Unfit => {
+                let text = format!("{}: the path does not carry the rate asked for", self.session.peer());
                 Some(RunError::new(Cause::UdpBlocked, text))
             }
             Outcome::Broken(error) => Some(RunError::violation(&self.session.peer(), &error)),
         };
         match error {
             Some(error) if error.cause == Cause::Peer || self.config.is_only => self.session.fail(error),
-            error => self.session.detach(self.config.carrier, error),
+            error => {
+                if self.session.has_only() && !self.session.is_over() {
+                    let why = if matches!(outcome, Outcome::Silent) {
+                        "UDP has gone silent"
+                    } else {
+                        "UDP was slower"
+                    };
+                    self.session.note_move("tcp", why.to_owned());
+                }
+                self.session.detach(self.config.carrier, error);
+            }
         }
     }
 
     fn work(&self) -> Outcome {
         let mut out = Vec::with_capacity(limits::DATAGRAM_MAX_BYTES);
+        let mut choice = Choice::new();
+        let mut look_at = Duration::ZERO;
         loop {
             if self.session.is_over() || self.session.is_down(self.config.carrier) {
                 return Outcome::Done;
@@ -248,6 +278,14 @@ impl End {
             if let Some(outcome) = self.judge(now, &core.side) {
                 return outcome;
             }
+            if now >= look_at
+                && let (false, Side::Sender(sender)) = (self.config.is_only, &core.side)
+            {
+                look_at = now + LOOK_EVERY;
+                if self.choose(now, sender, &mut choice) == Turn::ToTcp {
+                    return Outcome::Unfit;
+                }
+            }
             if self.transmit(core, &mut out) {
                 continue;
             }
@@ -257,15 +295,19 @@ impl End {
 
     fn sleep(&self, wait: Option<Duration>) {
         let now = self.now();
-        let deadline = match &mut self.lock().side {
-            Side::Sender(sender) => sender.poll_timeout(now),
-            Side::Receiver(receiver, _) => receiver.poll_timeout(),
+        let (deadline, is_full) = match &mut self.lock().side {
+            Side::Sender(sender) => (sender.poll_timeout(now), !sender.wants_chunk()),
+            Side::Receiver(receiver, _) => (receiver.poll_timeout(), false),
         };
         let deadline = deadline.unwrap_or(Duration::MAX).min(now + wait.unwrap_or(limits::HEARTBEAT));
         let deadline = deadline.max(now + STEP);
         self.sleeps_until.store(u64::try_from(deadline.as_nanos()).unwrap_or(u64::MAX), Relaxed);
         let left = deadline.saturating_sub(self.now());
+        let began = self.session.meter.elapsed();
         let _ = self.waker.wait(Some(left));
+        if is_full {
+            self.session.meter.add(Wait::Network, self.session.meter.elapsed().saturating_sub(began));
+        }
         self.sleeps_until.store(0, Relaxed);
     }
 
@@ -304,7 +346,7 @@ impl End {
                 None => return,
                 Some(Stop::Full) => {
                     let is_ready = self.hub.socket.wait_for_room(&self.waker, FULL_WAIT);
-                    if is_ready.is_err() {
+                    if is_ready.is_err() || self.session.is_over() {
                         return;
                     }
                 }
@@ -386,19 +428,44 @@ impl End {
                 (receiver.last_heard(), receiver.last_heard())
             }
         };
+        let blocked_after = limits::FLOW_BLOCKED_AFTER.max(self.session.path_rtt() * BLOCKED_ROUNDS);
         let is_silent = match (last_heard, silent_since) {
             // The server waits a little longer, so that it is the client who says what is wrong.
-            (None, _) => {
-                now >= if self.config.is_client {
-                    limits::FLOW_BLOCKED_AFTER
-                } else {
-                    limits::FLOW_BLOCKED_AFTER * 2
-                }
-            }
-            (Some(_), Some(since)) => now.saturating_sub(since) >= self.config.idle_timeout,
+            (None, _) => now >= blocked_after * if self.config.is_client { 1 } else { 2 },
+            (Some(_), Some(since)) => now.saturating_sub(since) >= self.patience(side),
             (Some(_), None) => false,
         };
         is_silent.then_some(Outcome::Silent)
+    }
+
+    /// Lets content move to the flow when that is better.
+    fn choose(&self, now: Duration, sender: &datagram::Sender, choice: &mut Choice) -> Turn {
+        let (sent_bytes, resent_bytes) = self.session.tcp_bytes();
+        let (placed_bytes, is_waiting) = self.session.look(|role| match role {
+            Role::Sender(sender) => {
+                (sender.placed_bytes(), sender.has_chunks() && !sender.is_blocked_by_credit())
+            }
+            Role::Receiver(_) | Role::Lister(_) => (0, false),
+        });
+        let rtt = self.session.path_rtt();
+        let is_confirmed = sender.is_confirmed();
+        let seen = Seen { is_confirmed, sent_bytes, resent_bytes, rtt, placed_bytes, is_waiting };
+        let turn = choice.look(now, &seen);
+        if turn == Turn::ToFlow {
+            let (loss, rtt) = (seen.loss() * 100.0, rtt.as_secs_f64() * 1e3);
+            self.session.note_move("udp", format!("TCP lost {loss:.1} % at a round trip of {rtt:.0} ms"));
+            self.session.set_only(self.config.carrier);
+        }
+        turn
+    }
+
+    /// How long the other side may be silent while something is in flight.
+    fn patience(&self, side: &Side) -> Duration {
+        match side {
+            // Data can go on over TCP: nobody waits long.
+            Side::Sender(sender) if !self.config.is_only => SILENCE.max(sender.rtt().smoothed() * 3),
+            _ => self.config.idle_timeout,
+        }
     }
 
     fn say_goodbye(&self, outcome: &Outcome) {
@@ -414,6 +481,20 @@ impl End {
         }
         let mut out = Vec::new();
         self.transmit(core, &mut out);
+    }
+}
+
+fn report(sender: &datagram::Sender) -> FlowReport {
+    let stats = sender.stats();
+    FlowReport {
+        packets: stats.packets,
+        packet_bytes: sender.packet_bytes(),
+        payload_bytes: stats.payload_bytes,
+        lost: stats.lost,
+        spurious: stats.spurious,
+        copies: stats.copies,
+        timeouts: stats.timeouts,
+        min_rtt_s: sender.rtt().min().as_secs_f64(),
     }
 }
 

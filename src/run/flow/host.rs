@@ -1,7 +1,7 @@
 //! What a session needs to open flows: the socket, the keys, the numbers that were used.
 
 use std::{
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -37,6 +37,20 @@ pub struct FlowWish {
     pub rate_bps: u64,
 }
 
+impl FlowWish {
+    /// The first request of a session.
+    pub fn request(self) -> FlowOpen {
+        FlowOpen {
+            attempt: 0,
+            connection: ConnectionId::from_le_bytes(clock::random()).max(1),
+            is_only: self.is_only,
+            mode: FlowMode::Reliable,
+            law: self.law,
+            rate_bps: self.rate_bps,
+        }
+    }
+}
+
 /// Opens the flows of a session.
 #[derive(Debug)]
 pub struct FlowHost {
@@ -48,8 +62,10 @@ pub struct FlowHost {
     pub session: [u8; 16],
     /// Keys come from it; `None` without encryption.
     pub secret: Option<SessionSecret>,
-    /// Where the peer's control connection is.
-    pub peer: IpAddr,
+    /// The other end of the control connection.
+    pub peer: SocketAddr,
+    /// Our port of the control connection.
+    pub own_port: u16,
     /// After so long without a sign of life, the peer counts as gone.
     pub idle_timeout: Duration,
     /// The client's request that is not answered, or the server's count of requests.
@@ -79,8 +95,10 @@ impl FlowHost {
         let id = hub.free_id();
         let flow =
             FlowId { session: self.session, attempt: open.attempt, client: open.connection, server: id };
-        match self.start(session, hub, open, &flow, Path::to_client(), self.peer.is_ipv6()) {
-            Ok(()) => Ok(FlowAccept { connection: id, port: hub.port(), ..refusal }),
+        // The same number as for TCP is told as 0: it holds behind a forwarded port too.
+        let port = if hub.port() == self.own_port { 0 } else { hub.port() };
+        match self.start(session, hub, open, &flow, Path::to_client()) {
+            Ok(()) => Ok(FlowAccept { connection: id, port, ..refusal }),
             Err(error) => {
                 tracing::warn!(%error, "no flow");
                 Ok(refusal)
@@ -99,15 +117,15 @@ impl FlowHost {
             self.on_refused(session, &open, "the other end has no UDP");
             return Ok(());
         };
-        let server = SocketAddr::new(self.peer, accept.port);
+        let port = if accept.port == 0 { self.peer.port() } else { accept.port };
+        let server = SocketAddr::new(self.peer.ip(), port);
         let flow = FlowId {
             session: self.session,
             attempt: open.attempt,
             client: open.connection,
             server: accept.connection,
         };
-        let started = self.start(session, hub, &open, &flow, Path::to_server(server), self.peer.is_ipv6());
-        if let Err(error) = started {
+        if let Err(error) = self.start(session, hub, &open, &flow, Path::to_server(server)) {
             self.on_refused(session, &open, &error.text);
         }
         Ok(())
@@ -128,7 +146,6 @@ impl FlowHost {
         open: &FlowOpen,
         flow: &FlowId,
         path: Path,
-        is_ipv6: bool,
     ) -> Result<(), RunError> {
         let (sealer, opener) = match &self.secret {
             Some(secret) => (
@@ -146,7 +163,10 @@ impl FlowHost {
         let side = if is_sender {
             let congestion = congestion(open);
             let rtt = session.path_rtt();
-            let sender = datagram::Sender::new(now, config, congestion, rtt, is_ipv6);
+            let mut sender = datagram::Sender::new(now, config, congestion, rtt, self.peer.is_ipv6());
+            if open.rate_bps > 0 {
+                sender.set_rate_max(open.rate_bps / 8);
+            }
             EndSide::Sender(Box::new(sender))
         } else {
             EndSide::Receiver(

@@ -3,12 +3,14 @@
 //! ```text
 //!   hub    one socket, one thread that receives; finds the flow of each packet
 //!   host   what a session needs to open flows: keys, numbers, the hub
+//!   choice when content moves between TCP and a flow
 //!   end    one end of a flow: its value, its thread that sends, and the session on its other side
 //! ```
 //!
 //! The receiving thread opens packets and puts chunks together; it never waits for a disk or a digest, since chunks go
 //! to the session's queue. Each end sends from a thread of its own, which waits to the nanosecond.
 
+mod choice;
 mod end;
 mod host;
 mod hub;

@@ -9,10 +9,12 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use super::super::LostPacket;
+
 /// Loss above the baseline that a stretch may have (LossThresh of draft-ietf-ccwg-bbr, section 2.5).
 const TOLERANCE: f64 = 0.02;
 /// The largest baseline that is believed: 10 % and what chance adds to it.
-const BASELINE_MAX: f64 = 0.125;
+pub const BASELINE_MAX: f64 = 0.125;
 /// Packets over which the baseline is averaged, about.
 const MEMORY: f64 = 3000.0;
 /// The baseline of fewer packets than these is taken as if the others had arrived.
@@ -20,8 +22,10 @@ const ENOUGH: f64 = 150.0;
 /// How many standard deviations are chance, and how many packets a burst of loss takes, when one reckons with chance.
 const SIGMAS: f64 = 3.0;
 const BURST: f64 = 4.0;
+/// Packets that one burst may take at any time.
+const ONE_BURST: f64 = 12.0;
 /// A stretch was slower than the path delivers if its rate was below this part of it.
-const SLOWER: f64 = 0.92;
+const SLOWER: f64 = 0.8;
 /// Stretches kept: loss is known within about two round trips, and a stretch is a round trip or a phase.
 const KEPT: usize = 24;
 
@@ -32,16 +36,27 @@ struct Stretch {
     until: Option<Duration>,
     sent: f64,
     lost: f64,
+    /// The most bytes in flight when one of the lost was sent.
+    in_flight: u64,
     /// There was a queue in its time.
     queued: bool,
     /// Its excess has been reported.
     judged: bool,
 }
 
+/// Loss above the baseline.
+#[derive(Clone, Copy, Debug)]
+pub struct Excess {
+    /// There was a queue in its time.
+    pub is_queued: bool,
+    /// Bytes in flight when it was sent.
+    pub in_flight: u64,
+}
+
 impl Stretch {
     /// Packets a second.
-    fn rate(&self) -> f64 {
-        let length = self.until.map_or(Duration::ZERO, |until| until.saturating_sub(self.since));
+    fn rate(&self, now: Duration) -> f64 {
+        let length = self.until.unwrap_or(now).saturating_sub(self.since);
         self.sent / length.as_secs_f64().max(1e-6)
     }
 }
@@ -77,7 +92,15 @@ impl LossMeter {
         if let Some(last) = self.stretches.back_mut() {
             last.until = Some(now);
         }
-        let fresh = Stretch { since: now, until: None, sent: 0.0, lost: 0.0, queued: false, judged: false };
+        let fresh = Stretch {
+            since: now,
+            until: None,
+            sent: 0.0,
+            lost: 0.0,
+            in_flight: 0,
+            queued: false,
+            judged: false,
+        };
         self.stretches.push_back(fresh);
         if self.stretches.len() > KEPT {
             self.stretches.pop_front();
@@ -92,15 +115,16 @@ impl LossMeter {
         }
     }
 
-    /// A packet that was sent at `sent_at` is lost.
-    pub fn on_lost(&mut self, now: Duration, bytes: u64, sent_at: Duration) {
-        let packets = bytes as f64 / self.datagram;
+    /// A packet is lost.
+    pub fn on_lost(&mut self, now: Duration, packet: &LostPacket) {
+        let packets = packet.bytes as f64 / self.datagram;
         if self.excused >= packets && now <= self.excused_until {
             self.excused -= packets;
             return;
         }
-        if let Some(stretch) = self.find(sent_at) {
+        if let Some(stretch) = self.find(packet.state.sent_at) {
             stretch.lost += packets;
+            stretch.in_flight = stretch.in_flight.max(packet.state.in_flight);
         }
     }
 
@@ -137,7 +161,7 @@ impl LossMeter {
             if first.until.is_none_or(|until| until + horizon > now) {
                 break;
             }
-            if first.rate() <= bound && !first.queued {
+            if first.rate(now) <= bound && !first.queued {
                 self.sent += first.sent;
                 self.lost += first.lost;
                 if self.sent > MEMORY {
@@ -150,19 +174,15 @@ impl LossMeter {
         }
     }
 
-    /// The oldest stretch at full pace, not reported yet, that lost more than the baseline and chance explain: whether
-    /// there was a queue in its time.
-    pub fn excess(&mut self, bandwidth: u64) -> Option<bool> {
+    /// The oldest stretch at full pace, not reported yet, that lost more than the baseline and chance explain.
+    pub fn excess(&mut self, now: Duration, bandwidth: u64) -> Option<Excess> {
         let baseline = self.baseline();
         let bound = SLOWER * bandwidth as f64 / self.datagram;
         let found = self.stretches.iter_mut().find(|stretch| {
-            !stretch.judged
-                && stretch.until.is_some()
-                && stretch.rate() > bound
-                && stretch.lost > allowed(stretch.sent, baseline)
+            !stretch.judged && stretch.rate(now) > bound && stretch.lost > allowed(stretch.sent, baseline)
         })?;
         found.judged = true;
-        Some(found.queued)
+        Some(Excess { is_queued: found.queued, in_flight: found.in_flight })
     }
 
     /// Loss that does not come of the rate, as a part of what is sent.
@@ -175,9 +195,13 @@ impl LossMeter {
         self.sent
     }
 
-    /// Something was lost that isn't part of the baseline yet.
+    /// Something was lost that the baseline doesn't explain, or that there is no good baseline for yet.
     pub fn has_unexplained(&self) -> bool {
-        self.stretches.iter().any(|stretch| stretch.lost > 0.0)
+        let baseline = self.baseline();
+        let is_sure = self.sent >= MEMORY / 2.0;
+        self.stretches.iter().any(|stretch| {
+            if is_sure { stretch.lost > allowed(stretch.sent, baseline) } else { stretch.lost > 0.0 }
+        })
     }
 
     fn find(&mut self, sent_at: Duration) -> Option<&mut Stretch> {
@@ -187,5 +211,5 @@ impl LossMeter {
 
 /// Packets that may be lost of `sent` without a reason to slow down.
 pub fn allowed(sent: f64, baseline: f64) -> f64 {
-    (baseline + TOLERANCE) * sent + SIGMAS * (BURST * sent * baseline.max(0.001)).sqrt()
+    (baseline + TOLERANCE) * sent + (SIGMAS * (BURST * sent * baseline).sqrt()).max(ONE_BURST)
 }

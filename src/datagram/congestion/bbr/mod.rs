@@ -24,7 +24,7 @@ use std::time::Duration;
 use super::cubic::Cubic;
 use super::{AckEvent, LostPacket, Snapshot, whole};
 use bandwidth::MaxBandwidth;
-use loss::LossMeter;
+use loss::{Excess, LossMeter};
 use phases::Phase;
 use rtt::PathRtt;
 
@@ -32,6 +32,10 @@ use rtt::PathRtt;
 const WINDOW_GAIN: f64 = 2.0;
 /// Least window, packets (draft-ietf-ccwg-bbr, section 2.7).
 const MIN_PACKETS: u64 = 4;
+/// One answer to loss takes away no more than this leaves (draft-ietf-ccwg-bbr, section 2.5).
+const BETA: f64 = 0.7;
+/// Part of what overflowed a queue that is left free (draft-ietf-ccwg-bbr, section 2.5).
+const HEADROOM: f64 = 0.15;
 /// Longest burst that pacing makes, as time: the window must not cut into it.
 const QUANTUM: Duration = Duration::from_millis(1);
 
@@ -53,6 +57,8 @@ pub struct Bbr {
     /// The rate that the latest round delivered, bytes a second, and the one that this round has so far.
     latest: u64,
     round_latest: u64,
+    /// The newest sample, bytes a second.
+    newest: u64,
     smoothed_rtt: Duration,
     ack_interval: Duration,
     in_flight: u64,
@@ -96,6 +102,7 @@ impl Bbr {
             round_ends: 0,
             latest: 0,
             round_latest: 0,
+            newest: 0,
             smoothed_rtt: rtt,
             ack_interval: rtt / 8,
             in_flight: 0,
@@ -117,7 +124,7 @@ impl Bbr {
 
     /// A packet was given up for lost.
     pub fn on_lost(&mut self, now: Duration, packet: &LostPacket) {
-        self.loss.on_lost(now, packet.bytes, packet.state.sent_at);
+        self.loss.on_lost(now, packet);
         if let Some(undo) = &mut self.undo
             && packet.state.sent_at <= undo.at
         {
@@ -178,7 +185,12 @@ impl Bbr {
             (Phase::Startup, _) => self.initial_window.max(self.product(WINDOW_GAIN) + self.allowance()),
             _ => self.product(WINDOW_GAIN) + self.allowance(),
         };
-        window.min(self.inflight_high.unwrap_or(u64::MAX)).max(least)
+        let high = match self.phase {
+            // It probes for more than was possible before.
+            Phase::Refill | Phase::Up | Phase::Compete => u64::MAX,
+            _ => self.inflight_high.unwrap_or(u64::MAX),
+        };
+        window.min(high).max(least)
     }
 
     /// Bytes a second.
@@ -227,6 +239,7 @@ impl Bbr {
         let Some(sample) = ack.rate else { return false };
         self.bandwidth.on_sample(sample.rate, sample.is_app_limited);
         self.round_latest = self.round_latest.max(sample.rate);
+        self.newest = sample.rate;
         if sample.prior_delivered < self.round_ends {
             return false;
         }
@@ -252,7 +265,7 @@ impl Bbr {
     }
 
     /// A stretch lost more than the path does by itself.
-    fn on_congestion(&mut self, now: Duration, queued: bool) {
+    fn on_congestion(&mut self, now: Duration, excess: Excess) {
         self.undo = Some(Undo {
             bandwidth: self.bandwidth,
             inflight_high: self.inflight_high,
@@ -260,11 +273,12 @@ impl Bbr {
             spurious_bytes: 0,
             at: now,
         });
-        if queued {
-            let high = self.product(1.0) + self.allowance();
-            self.inflight_high = Some(high.max(whole(0.85 * self.in_flight as f64)));
+        if excess.is_queued {
+            let least = self.product(1.0) + self.allowance();
+            self.inflight_high = Some(least.max(whole((1.0 - HEADROOM) * excess.in_flight as f64)));
         } else {
-            self.bandwidth.limit(self.latest.max(self.round_latest));
+            let least = whole(BETA * self.bandwidth.max() as f64);
+            self.bandwidth.limit(self.newest.max(least));
         }
     }
 }

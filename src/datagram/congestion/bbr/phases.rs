@@ -4,16 +4,20 @@ use std::time::Duration;
 
 use super::super::cubic::Cubic;
 use super::super::{AckEvent, LostPacket};
-use super::Bbr;
+use super::{Bbr, loss};
 
 /// Pacing gains (draft-ietf-ccwg-bbr, section 2.4; Down drains faster than there, to be out of one's own queue within a
 /// round trip or two).
 const STARTUP_GAIN: f64 = 2.77;
 const DRAIN_GAIN: f64 = 0.5;
 const DOWN_GAIN: f64 = 0.85;
+/// Down, when loss asks for a comparison: a policer's bucket makes the path look up to a third faster than it is, and
+/// the rate must be below the true one all the same.
+const DEEP_DOWN_GAIN: f64 = 0.7;
 const UP_GAIN: f64 = 1.25;
-/// Cruising with a queue.
-const TRIM_GAIN: f64 = 0.95;
+/// Cruising with a queue: slower by this part for each base round trip of queue, but not by more than the second.
+const TRIM_SLOPE: f64 = 0.5;
+const TRIM_MAX: f64 = 0.2;
 /// In flight while looking at the round trip, bandwidth-delay products.
 pub const PROBE_RTT_GAIN: f64 = 0.75;
 
@@ -21,20 +25,23 @@ pub const PROBE_RTT_GAIN: f64 = 0.75;
 const STARTUP_GROWTH: f64 = 1.25;
 /// So many such rounds end it, if nothing else shows that the pipe is full.
 const FLAT_ROUNDS: u32 = 3;
-/// A flat round that lost this part of what it sent ends Startup.
-const STARTUP_LOSS: f64 = 0.15;
 
 /// How long to cruise: as in the draft (section 5.3.3.5) two to three seconds, but not so few round trips that probing
 /// costs more than it finds.
 const CRUISE_MIN: Duration = Duration::from_secs(2);
 const CRUISE_SPREAD_MS: u64 = 1000;
 const CRUISE_ROUNDS: u32 = 16;
+/// After a probe that found more.
+const GAINED_ROUNDS: u32 = 8;
+const MAX_FUTILE: u32 = 6;
 /// Up goes on while a round delivers this much more than the last.
-const UP_GROWTH: f64 = 1.05;
+const UP_GROWTH: f64 = 1.03;
+/// Drain ends after so many rounds at the latest: what is there then isn't its own.
+const DRAIN_ROUNDS: u32 = 4;
 /// Down ends after so many rounds at the latest.
 const DOWN_ROUNDS: u32 = 4;
 /// Packets below the path's rate that a baseline should rest on, if there is any loss.
-const BASELINE_PACKETS: f64 = 300.0;
+pub const BASELINE_PACKETS: f64 = 300.0;
 
 /// Without a look at the empty queue for this long, the flow makes one (draft-ietf-ccwg-bbr, section 2.6).
 const PROBE_RTT_INTERVAL: Duration = Duration::from_secs(5);
@@ -96,6 +103,16 @@ pub struct Cycle {
     cruise: Duration,
     /// What was delivered before the latest round of Up.
     before: u64,
+    /// When Up began, or was last found to be of use.
+    judged_at: Duration,
+    /// Down is an experiment on loss.
+    is_deep: bool,
+    /// The bandwidth was found in haste, or lowered for a loss that may have been chance: probe soon.
+    is_unsure: bool,
+    /// The last probe found more: so may the next.
+    has_gained: bool,
+    /// How often in a row probing found nothing but loss: each time, the next probe waits twice as long.
+    futile: u32,
     /// Draws the cruising time; any number does.
     dice: u64,
 }
@@ -105,10 +122,10 @@ pub struct Cycle {
 pub struct ProbeRtt {
     /// When it last ended.
     ended_at: Duration,
-    /// When the window had drained; and the round at that time.
-    drained: Option<(Duration, u64)>,
-    /// The round after the drained one has begun: round trips count.
-    counting: bool,
+    /// When the window had drained.
+    drained: Option<Duration>,
+    /// When round trips began to count.
+    counting: Option<Duration>,
     /// Bytes in flight before.
     before: u64,
 }
@@ -119,26 +136,42 @@ impl Bbr {
         match self.phase {
             Phase::Startup => STARTUP_GAIN,
             Phase::Drain => DRAIN_GAIN,
+            Phase::Down if self.cycle.is_deep => DEEP_DOWN_GAIN,
             Phase::Down => DOWN_GAIN,
             Phase::Up => UP_GAIN,
-            Phase::Cruise if self.path.queue() > self.path.threshold() / 2 => TRIM_GAIN,
-            Phase::Cruise | Phase::Refill | Phase::ProbeRtt | Phase::Compete => 1.0,
+            Phase::Cruise => 1.0 - self.trim(),
+            Phase::Refill | Phase::ProbeRtt | Phase::Compete => 1.0,
         }
+    }
+
+    /// By how much cruising is slowed down so that a queue runs empty: the more, the longer it is.
+    fn trim(&self) -> f64 {
+        let queue = self.path.queue().saturating_sub(self.path.threshold() / 2);
+        (TRIM_SLOPE * queue.as_secs_f64() / self.path.base().as_secs_f64()).min(TRIM_MAX)
     }
 
     /// Moves on from state to state.
     pub(super) fn advance(&mut self, now: Duration, ack: &AckEvent, round_ended: bool) {
         match self.phase {
             Phase::Startup => self.in_startup(now, ack, round_ended),
-            Phase::Drain if self.in_flight <= self.product(1.0) => self.go(now, Phase::Down),
+            Phase::Drain if self.in_flight <= self.product(1.0) || self.phase_rounds >= DRAIN_ROUNDS => {
+                self.go(now, Phase::Down);
+            }
             Phase::Down => self.in_down(now),
             Phase::Cruise => self.in_cruise(now),
+            Phase::Refill
+                if self.phase_rounds >= 1 && self.path.round_queue() > self.path.threshold() * 3 =>
+            {
+                self.bandwidth.start_cycle();
+                self.go(now, Phase::Down);
+            }
             Phase::Refill if self.phase_rounds >= 1 => {
                 self.cycle.before = self.bandwidth.max();
+                self.cycle.judged_at = now;
                 self.go(now, Phase::Up);
             }
             Phase::Up => self.in_up(now, round_ended),
-            Phase::ProbeRtt => self.in_probe_rtt(now, round_ended),
+            Phase::ProbeRtt => self.in_probe_rtt(now, ack),
             Phase::Compete => self.in_compete(now, ack),
             Phase::Drain | Phase::Refill => {}
         }
@@ -162,6 +195,12 @@ impl Bbr {
     }
 
     fn go(&mut self, now: Duration, phase: Phase) {
+        if phase == Phase::Drain {
+            self.cycle.is_unsure = true;
+        }
+        if phase == Phase::Down {
+            self.cycle.is_deep = self.loss.has_unexplained();
+        }
         self.phase = phase;
         self.phase_since = now;
         self.phase_rounds = 0;
@@ -171,11 +210,18 @@ impl Bbr {
     fn in_startup(&mut self, now: Duration, ack: &AckEvent, round_ended: bool) {
         self.startup.delivered += ack.acked_bytes;
         self.startup.lost += ack.lost_bytes;
+        // More loss than is ever put up with: something drops most of what is sent, be there a queue or not.
+        let sent = (self.startup.delivered + self.startup.lost) as f64 / self.datagram as f64;
+        let lost = self.startup.lost as f64 / self.datagram as f64;
+        if lost > loss::allowed(sent, loss::BASELINE_MAX) {
+            self.cycle.futile = 1;
+            self.go(now, Phase::Drain);
+            return;
+        }
         if !round_ended || ack.rate.is_some_and(|sample| sample.is_app_limited) {
             return;
         }
         let startup = &mut self.startup;
-        let loss = startup.lost as f64 / (startup.lost + startup.delivered).max(1) as f64;
         startup.delivered = 0;
         startup.lost = 0;
         if self.bandwidth.max() as f64 >= STARTUP_GROWTH * startup.full as f64 {
@@ -184,7 +230,7 @@ impl Bbr {
             return;
         }
         startup.flat += 1;
-        let is_full = self.path.round_queue() > self.path.threshold() || loss > STARTUP_LOSS;
+        let is_full = self.path.round_queue() > self.path.threshold();
         if startup.flat >= FLAT_ROUNDS || is_full {
             self.go(now, Phase::Drain);
         }
@@ -198,7 +244,18 @@ impl Bbr {
             self.cycle.dice =
                 self.cycle.dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(self.latest | 1);
             let spread = Duration::from_millis((self.cycle.dice >> 33) % CRUISE_SPREAD_MS);
-            self.cycle.cruise = (CRUISE_MIN + spread).max(self.path.base() * CRUISE_ROUNDS);
+            let rounds = self.path.base() * CRUISE_ROUNDS;
+            let long = rounds.max(CRUISE_MIN + spread);
+            let short = (rounds * (1 << self.cycle.futile.min(MAX_FUTILE))).min(long);
+            self.cycle.cruise = if self.cycle.has_gained {
+                self.path.base() * GAINED_ROUNDS
+            } else if self.cycle.is_unsure {
+                short
+            } else {
+                long
+            };
+            self.cycle.is_unsure = false;
+            self.cycle.has_gained = false;
             self.go(now, Phase::Cruise);
         }
     }
@@ -211,27 +268,43 @@ impl Bbr {
 
     fn in_up(&mut self, now: Duration, round_ended: bool) {
         let has_queue = self.path.queue() > self.path.threshold();
-        let has_grown = self.bandwidth.max() as f64 > UP_GROWTH * self.cycle.before as f64;
-        if round_ended {
-            if let Some(high) = &mut self.inflight_high {
-                *high += *high / 4;
-            }
-            self.cycle.before = self.bandwidth.max();
+        if round_ended && let Some(high) = &mut self.inflight_high {
+            *high += *high / 4;
         }
-        if has_queue && self.phase_rounds >= 1 || round_ended && self.phase_rounds >= 2 && !has_grown {
+        // What the first packets of Up achieve is known after a round trip, and half of one more makes it a rate.
+        let due =
+            self.cycle.judged_at + if self.phase_rounds < 2 { self.smoothed_rtt / 2 } else { Duration::ZERO };
+        if self.phase_rounds < 1
+            || now < due + self.smoothed_rtt
+            || !(has_queue || round_ended && self.phase_rounds >= 2)
+        {
+            return;
+        }
+        let got = if has_queue { self.newest } else { self.bandwidth.max() };
+        let has_grown = got as f64 > UP_GROWTH * self.cycle.before as f64;
+        self.cycle.before = self.cycle.before.max(got);
+        self.cycle.judged_at = now;
+        if has_grown {
+            self.cycle.has_gained = true;
+        } else {
             self.end_up(now);
         }
     }
 
     fn end_up(&mut self, now: Duration) {
+        self.cycle.futile = 0;
         self.bandwidth.start_cycle();
         self.go(now, Phase::Down);
     }
 
     /// Answers loss that the baseline doesn't explain, and goes below the path's rate to see whether it is the rate's.
     fn check_loss(&mut self, now: Duration) {
-        if let Some(queued) = self.loss.excess(self.bandwidth.max()) {
-            self.on_congestion(now, queued);
+        if let Some(excess) = self.loss.excess(now, self.bandwidth.max()) {
+            self.on_congestion(now, excess);
+            self.cycle.is_unsure |= !excess.is_queued;
+            if self.phase == Phase::Up {
+                self.cycle.futile += 1;
+            }
             if self.phase != Phase::Down {
                 self.go(now, Phase::Down);
             }
@@ -247,40 +320,42 @@ impl Bbr {
     }
 
     fn start_probe_rtt(&mut self, now: Duration) {
-        self.probe_rtt = ProbeRtt { ended_at: now, drained: None, counting: false, before: self.in_flight };
+        self.probe_rtt = ProbeRtt { ended_at: now, drained: None, counting: None, before: self.in_flight };
         self.go(now, Phase::ProbeRtt);
     }
 
-    fn in_probe_rtt(&mut self, now: Duration, round_ended: bool) {
-        let Some((since, round)) = self.probe_rtt.drained else {
+    fn in_probe_rtt(&mut self, now: Duration, ack: &AckEvent) {
+        let Some(since) = self.probe_rtt.drained else {
             if self.in_flight <= self.product(PROBE_RTT_GAIN) + self.allowance() {
-                self.probe_rtt.drained = Some((now, self.rounds));
+                self.probe_rtt.drained = Some(now);
             }
             return;
         };
-        if !self.probe_rtt.counting {
-            if self.rounds > round + 1 {
-                self.probe_rtt.counting = true;
-                self.path.start_round();
+        let Some(counting) = self.probe_rtt.counting else {
+            // A round trip counts if its packet found the queue without the others of its flow.
+            if ack.rtt.is_some_and(|rtt| now.saturating_sub(rtt) >= since) {
+                self.probe_rtt.counting = Some(now);
+                self.path.start_look();
             }
             return;
-        }
-        if round_ended && now.saturating_sub(since) >= PROBE_RTT_TIME {
+        };
+        if now.saturating_sub(since) >= PROBE_RTT_TIME && now.saturating_sub(counting) >= self.path.base() {
             self.end_probe_rtt(now);
         }
     }
 
     fn end_probe_rtt(&mut self, now: Duration) {
+        let length = now.saturating_sub(self.phase_since);
         self.probe_rtt.ended_at = now;
-        if self.path.round_queue() <= self.path.threshold() {
+        if self.path.look_queue() <= self.path.threshold() {
             self.rival = None;
             self.go(now, Phase::Refill);
             return;
         }
         match &mut self.rival {
-            Some(rival) => rival.pause(),
+            Some(rival) => rival.pause(length),
             None => {
-                self.rival = Some(Cubic::resume(self.datagram, self.probe_rtt.before, self.smoothed_rtt));
+                self.rival = Some(Cubic::new(self.datagram, self.probe_rtt.before, self.smoothed_rtt));
             }
         }
         self.rival_queue = Duration::ZERO;

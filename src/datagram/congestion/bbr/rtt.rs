@@ -26,6 +26,8 @@ pub struct PathRtt {
     recent: VecDeque<Duration>,
     /// Smallest since `start_round`.
     round_min: Option<Duration>,
+    /// Smallest since `start_look`.
+    look_min: Option<Duration>,
     /// When a sample last was close to the base.
     confirmed_at: Duration,
 }
@@ -40,6 +42,7 @@ impl PathRtt {
             initial,
             recent: VecDeque::with_capacity(RECENT + 1),
             round_min: None,
+            look_min: None,
             confirmed_at: Duration::ZERO,
         }
     }
@@ -52,6 +55,7 @@ impl PathRtt {
         }
         self.era_min = Some(self.era_min.map_or(rtt, |min| min.min(rtt)));
         self.round_min = Some(self.round_min.map_or(rtt, |min| min.min(rtt)));
+        self.look_min = Some(self.look_min.map_or(rtt, |min| min.min(rtt)));
         self.recent.push_back(rtt);
         if self.recent.len() > RECENT {
             self.recent.pop_front();
@@ -64,6 +68,11 @@ impl PathRtt {
     /// What is asked for by `round_queue` begins here.
     pub fn start_round(&mut self) {
         self.round_min = None;
+    }
+
+    /// What is asked for by `look_queue` begins here.
+    pub fn start_look(&mut self) {
+        self.look_min = None;
     }
 
     /// The round trip without a queue.
@@ -88,6 +97,11 @@ impl PathRtt {
     /// The least queueing delay since `start_round`.
     pub fn round_queue(&self) -> Duration {
         self.round_min.map_or(Duration::ZERO, |min| min.saturating_sub(self.base()))
+    }
+
+    /// The least queueing delay since `start_look`.
+    pub fn look_queue(&self) -> Duration {
+        self.look_min.map_or(Duration::ZERO, |min| min.saturating_sub(self.base()))
     }
 
     /// The delay from which on a queue counts as one.

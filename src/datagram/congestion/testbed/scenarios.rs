@@ -144,3 +144,49 @@ fn vary(peers: &[(Peer, Duration)], seed: u64) -> Vec<(Peer, Duration)> {
     let shift = |index: usize| Duration::from_millis(seed * 17 * (index as u64 + 1) % 101);
     peers.iter().enumerate().map(|(index, (peer, start))| (*peer, *start + shift(index))).collect()
 }
+
+/// Follows one run: `TRACE="rtt queue loss-percent seed seconds cubic-start-ms own-start-ms..."`.
+#[test]
+#[ignore = "prints what one run does, for whoever tunes"]
+#[expect(clippy::print_stdout, reason = "the trace is what it is for")]
+fn one_trace() {
+    let text = std::env::var("TRACE").unwrap_or_else(|_| "100 1 0 1 10 -1 0".into());
+    let numbers: Vec<f64> = text.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+    let policed = std::env::var("POLICED").is_ok();
+    let mbit = std::env::var("MBIT").ok().and_then(|text| text.parse().ok()).unwrap_or(100.0);
+    let link = Link { queue: numbers[1], policed, ..Link::new(mbit, numbers[0], numbers[2] / 100.0) };
+    let link = if std::env::var("BURSTS").is_ok() { Link { loss: Loss::Bursts(0.01), ..link } } else { link };
+    let mut peers: Vec<(Peer, Duration)> = numbers[6..]
+        .iter()
+        .map(|start| (Peer::Haul(Congestion::Bbr), Duration::from_secs_f64(start / 1000.0)))
+        .collect();
+    if numbers[5] >= 0.0 {
+        peers.push((Peer::KernelCubic, Duration::from_secs_f64(numbers[5] / 1000.0)));
+    }
+    let mut world = World::new(link, &peers, numbers[3] as u64);
+    let step = Duration::from_secs_f64(
+        std::env::var("STEP").ok().and_then(|text| text.parse().ok()).unwrap_or(link.rtt().as_secs_f64()),
+    );
+    let mut before = vec![0; peers.len()];
+    while world.now.as_secs_f64() < numbers[4] {
+        let until = world.now.max(Duration::from_nanos(1)) + step;
+        world.run_until(until);
+        print!("{:7.3}", world.now.as_secs_f64());
+        for (flow, before) in world.flows.iter().zip(&mut before) {
+            let state = flow.controller.state();
+            let share = (flow.unique - *before) as f64 / step.as_secs_f64() / link.ideal();
+            *before = flow.unique;
+            print!(
+                " | {:10} got {share:4.2} bw {:4.2} base {:5.1} p {:4.1} wnd {:5} out {:5} high {:5}",
+                state.state,
+                state.bandwidth as f64 * 1518.0 / 1472.0 / link.usable(),
+                state.base_rtt.unwrap_or_default().as_secs_f64() * 1e3,
+                state.baseline_loss_ppm as f64 / 1e4,
+                flow.controller.window() / 1472,
+                flow.in_flight_packets(),
+                state.inflight_high.unwrap_or(0) / 1472,
+            );
+        }
+        println!();
+    }
+}

@@ -1,0 +1,176 @@
+//! Files over UDP: the real binary, both roles, paths that lose, repeat, rebind and block.
+
+mod common;
+
+use std::fs;
+
+use common::proxy::{Manner, Proxy};
+use common::relay::Relay;
+use common::tree::{self, noise, sha256};
+use common::{Place, haul, run};
+use serde_json::json;
+
+const UDP: [&str; 2] = ["--transport", "udp"];
+
+#[test]
+fn files_go_over_udp_in_both_directions() {
+    let (here, there) = (Place::new(), Place::new());
+    let content = noise(1, 3_000_000);
+    here.write("tree/large", &content);
+    for i in 0..300 {
+        here.write(format!("tree/sub/{i}"), noise(i, usize::try_from(i).unwrap() * 40));
+    }
+    let serve = there.listen(["serve", "."]);
+
+    let sent =
+        here.start(["send", "tree", &serve.ticket, "--json"].into_iter().chain(UDP)).end().with(0).json();
+    let got = here
+        .start(["get", &serve.at("tree"), "-o", "back", "--json"].into_iter().chain(UDP))
+        .end()
+        .with(0)
+        .json();
+
+    for report in [&sent, &got] {
+        assert_eq!(report["transport"], json!("udp"));
+        assert_eq!(report["files"], json!(301));
+    }
+    assert!(sent["flow"]["packets"].as_u64() > Some(0));
+    assert_eq!(tree::names(&here.path("tree")), tree::names(&here.path("back")));
+    for name in tree::names(&here.path("tree")) {
+        let (a, b) = (here.path(format!("tree/{name}")), here.path(format!("back/{name}")));
+        assert_eq!(fs::read(a).ok(), fs::read(b).ok(), "{name}");
+    }
+}
+
+#[test]
+fn a_path_that_loses_repeats_and_swaps_datagrams_costs_no_byte() {
+    let (here, there) = (Place::new(), Place::new());
+    let content = noise(2, 2_000_000);
+    here.write("file", &content);
+    let serve = there.listen(["serve", "."]);
+    let mut held: Option<Vec<u8>> = None;
+    let relay = Relay::start(
+        serve.address(),
+        Box::new(move |_, count, datagram| {
+            let mut out = match count % 50 {
+                3 | 17 | 31 => Vec::new(),
+                8 => vec![datagram.to_vec(), datagram.to_vec()],
+                21 => vec![damaged(datagram)],
+                40 => {
+                    held = Some(datagram.to_vec());
+                    return Vec::new();
+                }
+                _ => vec![datagram.to_vec()],
+            };
+            if count % 50 == 44 {
+                out.extend(held.take());
+            }
+            out
+        }),
+    );
+    let ticket = serve.over(relay.proxy.address);
+
+    let sent = here.start(["send", "file", &ticket, "--json"].into_iter().chain(UDP)).end().with(0).json();
+
+    assert_eq!(sent["digest"], json!(sha256(&content)));
+    assert!(sent["flow"]["lost"].as_u64() > Some(0));
+    assert!(fs::read(there.path("file")).unwrap() == content);
+}
+
+#[test]
+fn a_nat_that_forgets_the_client_ends_nothing() {
+    let (here, there) = (Place::new(), Place::new());
+    let content = noise(3, 8_000_000);
+    here.write("file", &content);
+    let serve = there.listen(["serve", "."]);
+    let relay = Relay::transparent(serve.address());
+    let ticket = serve.over(relay.proxy.address);
+
+    let arguments = ["send", "file", &ticket, "--json", "--rate", "40mbit"];
+    let send = here.start(arguments.into_iter().chain(UDP));
+    for count in [100, 300, 500] {
+        relay.await_from_clients(count);
+        relay.rebind();
+    }
+
+    assert_eq!(send.end().with(0).json()["digest"], json!(sha256(&content)));
+    assert!(fs::read(there.path("file")).unwrap() == content);
+}
+
+#[test]
+fn blocked_udp_is_an_error_where_it_was_asked_for_by_name_and_none_where_it_was_not() {
+    let (here, there) = (Place::new(), Place::new());
+    here.write("file", noise(4, 100_000));
+    there.write("other", noise(5, 100_000));
+    let serve = there.listen(["serve", "."]);
+    // TCP alone passes.
+    let proxy = Proxy::start(serve.address(), Manner::default());
+    let ticket = serve.over(proxy.address);
+
+    for command in [&["send", "file", &ticket][..], &["get", &ticket, "-o", "there"]] {
+        let failed = here.start(command.iter().copied().chain(UDP)).end().with(11);
+        assert!(failed.stderr.contains("UDP"), "{}", failed.stderr);
+    }
+    let sent = here.start(["send", "file", &ticket, "--transport", "auto", "--json"]).end().with(0).json();
+
+    assert_eq!(sent["transport"], json!("tcp"));
+}
+
+#[test]
+fn udp_that_is_blocked_in_mid_transfer_ends_with_an_error_and_no_hang() {
+    let (here, there) = (Place::new(), Place::new());
+    here.write("file", noise(5, 20_000_000));
+    let serve = there.listen(["serve", "."]);
+    let relay = Relay::transparent(serve.address());
+    let ticket = serve.over(relay.proxy.address);
+
+    let arguments = ["send", "file", &ticket, "--rate", "40mbit", "--timeout", "3s"];
+    let send = here.start(arguments.into_iter().chain(UDP));
+    relay.await_from_clients(100);
+    relay.block();
+
+    assert!(send.end().with(11).stderr.contains("UDP"));
+    assert!(!there.path("file").exists());
+}
+
+#[test]
+fn pipes_go_over_udp_too() {
+    let (here, there) = (Place::new(), Place::new());
+    let content = noise(6, 5_000_000);
+    let serve = there.listen(["serve", "."]);
+
+    let mut send = here.command(haul());
+    send.args(["send", "-", "--name", "piped", &serve.ticket]).args(UDP);
+    run(&mut send, &content).with(0);
+    let got = here.start(["get", &serve.at("piped"), "-o", "-"].into_iter().chain(UDP)).end().with(0).stdout;
+
+    assert!(got == content);
+}
+
+#[test]
+fn without_encryption_a_checksum_finds_what_was_damaged() {
+    let (here, there) = (Place::new(), Place::new());
+    let content = noise(7, 1_000_000);
+    here.write("file", &content);
+    let serve = there.listen(["serve", ".", "--plain"]);
+    let relay = Relay::start(
+        serve.address(),
+        Box::new(|_, count, datagram| {
+            vec![if count % 7 == 5 { damaged(datagram) } else { datagram.to_vec() }]
+        }),
+    );
+    let address = relay.proxy.address;
+    let ticket = serve.over(address);
+
+    let sent = here.start(["send", "file", &ticket, "--plain", "--json"].into_iter().chain(UDP)).end();
+
+    assert_eq!(sent.with(0).json()["encrypted"], json!(false));
+    assert!(fs::read(there.path("file")).unwrap() == content);
+}
+
+fn damaged(datagram: &[u8]) -> Vec<u8> {
+    let mut datagram = datagram.to_vec();
+    let middle = datagram.len() / 2;
+    datagram[middle] ^= 4;
+    datagram
+}
