@@ -12,5 +12,5 @@ mod scenarios;
 mod world;
 
 pub use flow::{Flow, Peer};
-pub use link::{Link, Loss};
+pub use link::{Link, Loss, Random};
 pub use world::{Report, World};
