@@ -323,6 +323,9 @@ impl Bbr {
             if self.phase == Phase::Up {
                 self.cycle.futile += 1;
             }
+            if !excess.is_queued {
+                self.cycle.gains = 0;
+            }
             if self.phase != Phase::Down {
                 self.go(now, Phase::Down);
             }
