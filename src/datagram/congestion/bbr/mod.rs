@@ -168,6 +168,7 @@ impl Bbr {
     /// Datagrams have another size.
     pub fn on_mtu(&mut self, bytes: u64) {
         self.datagram = bytes;
+        self.loss.on_mtu(bytes);
         if let Some(rival) = &mut self.rival {
             rival.on_mtu(bytes);
         }
