@@ -11,7 +11,7 @@ mod link;
 mod scenarios;
 mod world;
 
-pub use flow::{Flow, Peer};
+pub use flow::Peer;
 pub use link::{Link, Loss, Random};
 pub use world::{Report, World};
 

@@ -51,6 +51,10 @@ pub struct Excess {
     pub is_queued: bool,
     /// Bytes in flight when it was sent.
     pub in_flight: u64,
+    /// When what lost it began to be sent.
+    pub since: Duration,
+    /// Packets lost of it so far.
+    pub lost: f64,
 }
 
 impl Stretch {
@@ -187,7 +191,12 @@ impl LossMeter {
             !stretch.judged && stretch.rate(now) > bound && stretch.lost > allowed(stretch.sent, baseline)
         })?;
         found.judged = true;
-        Some(Excess { is_queued: found.queued, in_flight: found.in_flight })
+        Some(Excess {
+            is_queued: found.queued,
+            in_flight: found.in_flight,
+            since: found.since,
+            lost: found.lost,
+        })
     }
 
     /// Loss that does not come of the rate, as a part of what is sent.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::super::cubic::Cubic;
-use super::super::{AckEvent, LostPacket, whole};
+use super::super::{AckEvent, LostPacket};
 use super::{Bbr, loss};
 
 /// Pacing gains (draft-ietf-ccwg-bbr, section 2.4; Down drains faster than there, to be out of one's own queue within a
@@ -198,8 +198,7 @@ impl Bbr {
         let is_steady = matches!(self.phase, Phase::Down | Phase::Cruise);
         self.cycle.long_rounds = if is_long && is_steady { self.cycle.long_rounds + 1 } else { 0 };
         if self.cycle.long_rounds >= LONG_ROUNDS {
-            let least = super::BETA * self.bandwidth.max() as f64;
-            self.bandwidth.limit(self.latest.max(whole(least)));
+            self.limit_bandwidth(self.latest);
         }
     }
 

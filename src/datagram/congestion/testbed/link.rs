@@ -96,9 +96,9 @@ pub struct Bottleneck {
     in_burst: bool,
     random: Random,
     /// Queueing delay of each packet since `since`, and their number.
-    pub delay_sum: f64,
-    pub delay_count: f64,
-    pub since: f64,
+    delay_sum: f64,
+    delay_count: f64,
+    since: f64,
 }
 
 impl Bottleneck {
@@ -136,6 +136,16 @@ impl Bottleneck {
         }
         self.free_at = now + backlog + WIRE_BYTES / rate;
         (!is_lost).then_some(self.free_at + self.link.rtt_ms / 2e3 + extra)
+    }
+
+    /// Queueing delay of the packets since start-up, or since they were forgotten, seconds.
+    pub fn mean_delay(&self) -> f64 {
+        self.delay_sum / self.delay_count.max(1.0)
+    }
+
+    pub fn forget_delays(&mut self) {
+        self.delay_sum = 0.0;
+        self.delay_count = 0.0;
     }
 
     fn take_tokens(&mut self, now: f64) -> bool {

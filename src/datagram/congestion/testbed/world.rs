@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::Duration;
 
+use super::super::whole;
 use super::flow::{Ack, Flow, Peer};
 use super::link::{Bottleneck, Link, Random};
 
@@ -158,9 +159,7 @@ impl World {
             // What is still in flight at the end would not have been sent by a sender of a finite file.
             overhead: (flow.sent as f64 - flow.in_flight_packets()) / flow.unique as f64
                 * (1.0 - link.loss_rate()),
-            queue: world.bottleneck.delay_sum
-                / world.bottleneck.delay_count.max(1.0)
-                / link.rtt().as_secs_f64(),
+            queue: world.bottleneck.mean_delay() / link.rtt().as_secs_f64(),
             late_loss: world.late_dropped as f64 / world.late_sent.max(1) as f64,
             spurious: flow.spurious as f64 / flow.sent as f64,
         }
@@ -236,8 +235,4 @@ impl World {
             self.at(arrival, Event::Ack(index, ack));
         }
     }
-}
-
-fn whole(value: f64) -> u64 {
-    value as u64
 }
