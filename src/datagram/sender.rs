@@ -95,8 +95,11 @@ pub struct Sender {
     loss_at: Option<Duration>,
     /// Bytes declared lost that no event has told the controller yet.
     lost_bytes: u64,
-    /// Since when nothing was acknowledged: the last acknowledgement, or the last packet into an empty path.
+    /// Since when nothing was acknowledged: the last acknowledgement, the last packet into an empty path, or the last
+    /// probe.
     quiet_since: Duration,
+    /// As `quiet_since`, but for probes.
+    stalled_since: Duration,
     timeouts: u32,
     probes_due: u32,
     last_sent: Duration,
@@ -158,6 +161,7 @@ impl Sender {
             loss_at: None,
             lost_bytes: 0,
             quiet_since: now,
+            stalled_since: now,
             timeouts: 0,
             probes_due: 0,
             last_sent: now,
@@ -264,8 +268,9 @@ impl Sender {
             self.credit = ack.credit;
             self.owes_floor = true;
         }
-        let end = self.unplaced_from + self.unplaced.len() as u64;
+        let end = self.outgoing.cut_below();
         let last = ack.placed.ranges().last().map_or(ack.placed.floor, |range| range.end() + 1);
+        // protocol.md [FLOW-4]
         if last > end {
             return Err(FlowError::Violation("it placed what was never sent"));
         }
@@ -342,6 +347,7 @@ impl Sender {
             self.timeouts = 0;
             self.probes_due = 0;
             self.quiet_since = now;
+            self.stalled_since = now;
         }
         self.reordering.on_time(now, &self.rtt);
         let lost_before = self.stats.lost;
@@ -417,14 +423,14 @@ impl Sender {
 
     /// When [`Self::handle_timeout`] or [`Self::poll_transmit`] has something to do without further input.
     pub fn poll_timeout(&mut self, now: Duration) -> Option<Duration> {
-        let send_at = (self.wants_to_send(now) && self.fits_window()).then(|| self.pacer.next().max(now));
-        // Where the peer is unknown, or may get no more until it is proven, only a packet of the peer's helps.
+        // What waits for the path waits for a packet of the peer.
         let room = self.shell.path.room();
-        let send_at = send_at.filter(|_| room >= self.mtu.current());
-        let small_at = [self.shell.poll_timeout(), Some(self.last_sent + limits::HEARTBEAT)];
-        let small_at = small_at.into_iter().flatten().min().filter(|_| room >= SMALL_BYTES);
-        let timers = [self.loss_at, self.probe_at(), send_at, small_at];
-        timers.into_iter().flatten().min()
+        let may_send = self.close.is_none() && room >= self.mtu.current() && self.fits_window();
+        let send_at = (may_send && self.has_content()).then(|| self.pacer.next().max(now));
+        let heartbeat = self.last_sent + limits::HEARTBEAT;
+        let small = [self.shell.poll_timeout(), Some(heartbeat)].map(|at| at.filter(|_| room >= SMALL_BYTES));
+        let timers = [self.loss_at, self.probe_at(), send_at];
+        timers.into_iter().chain(small).flatten().min()
     }
 
     /// Time has come.
@@ -529,11 +535,8 @@ impl Sender {
         self.controller.pacing_rate().min(self.rate_max)
     }
 
-    fn wants_to_send(&mut self, now: Duration) -> bool {
-        let is_copy_due = self.is_tail && self.next_copy().is_some();
-        self.probes_due > 0
-            || self.close.is_none() && (self.outgoing.has_content() || is_copy_due)
-            || self.shell.has_urgent(now)
+    fn has_content(&mut self) -> bool {
+        self.outgoing.has_content() || self.is_tail && self.next_copy().is_some()
     }
 
     fn fits_window(&self) -> bool {
@@ -571,7 +574,8 @@ impl Sender {
             Purpose::Probe | Purpose::Small => BASE_BYTES,
             Purpose::Content | Purpose::Copy(_) => self.mtu.current(),
         };
-        let size = start + usize::try_from(size).expect("a datagram");
+        // protocol.md [PATH-1]
+        let size = start + usize::try_from(size.min(self.shell.path.room())).expect("a datagram");
         let end = size - self.shell.trailer_bytes();
         self.shell.put_urgent(now, out);
         self.put_floor(now, purpose, out);
@@ -582,11 +586,12 @@ impl Sender {
             *times += 1;
         }
         let pieces = self.put_content(purpose, out, end);
-        if matches!(purpose, Purpose::MtuProbe(_)) || self.largest_acked.is_none() && pieces.is_empty() {
+        if out.len() == start + HEADER_BYTES {
             packet::put_ping(out);
+        }
+        // protocol.md [PATH-4]
+        if matches!(purpose, Purpose::MtuProbe(_)) || self.largest_acked.is_none() {
             packet::put_padding(out, end);
-        } else if out.len() == start + HEADER_BYTES {
-            packet::put_ping(out);
         }
         self.shell.seal(number, out, start)?;
         self.on_sent(now, purpose, (out.len() - start) as u64, pieces);
@@ -646,6 +651,9 @@ impl Sender {
     fn on_sent(&mut self, now: Duration, purpose: Purpose, bytes: u64, mut pieces: Vec<Piece>) {
         let before = self.sent.in_flight();
         if before == 0 {
+            self.stalled_since = now;
+        }
+        if before == 0 || purpose == Purpose::Probe {
             self.quiet_since = now;
         }
         let state = self.sampler.on_sent(now, bytes, before);
@@ -807,10 +815,11 @@ impl Sender {
         self.largest_acked.is_some() && self.shell.path.is_proven()
     }
 
-    /// Since when packets are in flight and nothing of the peer came; `None` while there is no reason to worry.
+    /// Since when packets are in flight and nothing new was acknowledged, whatever else the peer may say; `None` while
+    /// there is no reason to worry. protocol.md [FLOW-7]
     pub fn silent_since(&self) -> Option<Duration> {
         let is_waiting = self.timeouts > 0 && self.sent.count_in_flight() > 0;
-        is_waiting.then(|| self.shell.last_heard.unwrap_or(Duration::ZERO))
+        is_waiting.then_some(self.stalled_since)
     }
 
     /// Whether the congestion controller has found the path unfit.
