@@ -5,7 +5,7 @@
 //!   road       a link in each direction, and what systems do to damaged packets
 //!   witness    reads every packet, and holds both ends of a flow to what they promise
 //!   lane       one flow: both ends, a source, a target, its checks
-//!   flows      lanes that share a road
+//!   flows      lanes that share a road                        forger     makes datagrams up
 //!   figures    what a person would measure
 //!   cell       one line of a table: a link, a file, a law, several seeds
 //!   window     holds a sender to its window
@@ -17,6 +17,7 @@ mod cell;
 mod chance;
 mod figures;
 mod flows;
+mod forger;
 mod lane;
 mod road;
 #[cfg(test)]
@@ -29,4 +30,4 @@ pub use cell::{Cell, Outcome};
 pub use figures::{Figures, SESSION_ROUNDS, ideal_rate, jain, median};
 pub use flows::Flows;
 pub use lane::{LaneConfig, LaneReport};
-pub use world::{Plan, Tally, World};
+pub use world::{Fault, Plan, Tally, World};

@@ -34,7 +34,6 @@ use std::{
     time::Duration,
 };
 
-pub use net::mutate;
 pub use plan::{Fault, Plan};
 
 use host::{Core, Host};
@@ -52,7 +51,7 @@ const LATER: Duration = Duration::from_millis(20);
 const EVENTS_MAX: u64 = 3_000_000;
 /// Lines of each flow's diary that are kept when a seed is replayed, and that are shown.
 const TRACE_LINES: usize = 2000;
-const TRACE_SHOWN: usize = 6000000;
+const TRACE_SHOWN: usize = 60;
 
 /// A client and a server.
 #[derive(Debug)]
@@ -306,7 +305,7 @@ impl World {
     }
 
     /// Where everything stands, for a person.
-    pub fn report(&mut self) -> String {
+    fn report(&mut self) -> String {
         let mut lines = self.client.take_trace();
         lines.extend(self.server.take_trace());
         lines.sort_by_key(|line| time_of(line));

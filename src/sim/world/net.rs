@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    super::{chance::Chance, road::Road, witness::Witness},
+    super::{chance::Chance, forger::mutate, road::Road, witness::Witness},
     flow::FlowOutcome,
     pipe::{Pipe, PipeConfig, PipeWriter},
     plan::Plan,
@@ -283,37 +283,6 @@ impl Net {
     ) {
         let role = if is_sender { "sender" } else { "receiver" };
         self.ends.push(format!("{now:?}: flow {carrier} of the {side:?}, a {role}: {outcome:?}"));
-    }
-}
-
-/// Changes a datagram: bits, length, everything.
-pub fn mutate(bytes: &mut Vec<u8>, chance: &mut Chance) {
-    let len = bytes.len() as u64;
-    let some = |chance: &mut Chance, most: u64| usize::try_from(chance.below(most.max(1))).expect("a length");
-    match chance.below(6) {
-        0 => bytes.truncate(some(chance, len + 1)),
-        1 => bytes.extend_from_slice(&chance.bytes::<16>()),
-        2 => bytes.iter_mut().skip(13).for_each(|byte| *byte = 0),
-        3 => {
-            let fresh = some(chance, 1500);
-            bytes.clear();
-            bytes.extend(std::iter::repeat_with(|| chance.bytes::<1>()[0]).take(fresh));
-        }
-        // The header: connection, number.
-        4 => {
-            let at = some(chance, 13);
-            if let Some(byte) = bytes.get_mut(at) {
-                *byte ^= 1 << chance.below(8);
-            }
-        }
-        _ => {
-            for _ in 0..chance.between(1, 8) {
-                let at = some(chance, len);
-                if let Some(byte) = bytes.get_mut(at) {
-                    *byte ^= 1 << chance.below(8);
-                }
-            }
-        }
     }
 }
 

@@ -104,6 +104,41 @@ const MS: Duration = Duration::from_millis(1);
 const PERCENT: u32 = 10_000_000;
 
 impl Plan {
+    /// A world in which nothing goes wrong: one file of a mebibyte, 50 ms, 10 Mbit/s, content on a flow from the start.
+    pub fn calm(seed: u64, is_push: bool) -> Self {
+        let mut chance = Chance::new(seed, "calm");
+        let healed = LinkConfig {
+            rtt: 50 * MS,
+            bottleneck: Some(Bottleneck::new(10_000_000)),
+            seed,
+            ..LinkConfig::default()
+        };
+        Self {
+            seed,
+            is_push,
+            is_eager: false,
+            link: healed.clone(),
+            healed,
+            heals_at: 10_000 * MS,
+            pipe: PipeConfig { one_way: 25 * MS, rate: 1_250_000, buffer: 256 << 10, stalls_percent: 0 },
+            streams: 0,
+            wants_flow: true,
+            waits_for_flow: true,
+            files: vec![FileSpec::plain(&mut chance, 1 << 20)],
+            read_rate: 1_000_000_000,
+            write_rate: 1_000_000_000,
+            window_max: limits::CREDIT_MAX_BYTES,
+            chunk_bytes: 64 << 10,
+            key_update_after: 64,
+            law: Congestion::Bbr,
+            idle_timeout: limits::IDLE_TIMEOUT_MIN,
+            faults: vec![(Duration::ZERO, Fault::OpenFlow)],
+            forged_percent: 0,
+            stolen_percent: 0,
+            has_end: false,
+        }
+    }
+
     /// The world of this seed.
     pub fn of(seed: u64) -> Self {
         let mut chance = Chance::new(seed, "plan");

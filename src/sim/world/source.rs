@@ -76,6 +76,11 @@ impl FileSpec {
         Self { seed: chance.next(), size, form, hole, trouble: None }
     }
 
+    /// A file of this size with nothing special about it.
+    pub fn plain(chance: &mut Chance, size: u64) -> Self {
+        Self { seed: chance.next(), size, form: Form::File, hole: (0, 0), trouble: None }
+    }
+
     /// The entry that announces it.
     pub fn entry(&self, number: usize) -> Entry {
         let kind = match self.form {
