@@ -323,7 +323,7 @@ fn faults(chance: &mut Chance, kinds: &Kinds, heals_at: Duration, streams: u16) 
             faults.push((Duration::ZERO, Fault::RefuseFlow));
         }
         if chance.percent(70) {
-            faults.push((first + MS, Fault::MoveToFlow));
+            faults.push(((first + MS).min(heals_at), Fault::MoveToFlow));
         }
     }
     let mut some = |is_on: bool, most: u64, draw: &dyn Fn(&mut Chance) -> Fault| {
