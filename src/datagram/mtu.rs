@@ -70,7 +70,7 @@ impl Mtu {
         self.current
     }
 
-    /// The size to probe next; the caller sends one packet of it.
+    /// The size to probe next; the caller sends one packet of it. protocol.md [MTU-1]
     pub fn poll_probe(&mut self, now: Duration) -> Option<u64> {
         if self.again_at.is_some_and(|at| at <= now) {
             self.again_at = None;
@@ -123,7 +123,7 @@ impl Mtu {
     }
 
     /// Nothing was acknowledged for `timeouts` probe timeouts in a row; whether the path has become a black hole for
-    /// large packets, so that the size fell back to [`BASE_BYTES`].
+    /// large packets, so that the size fell back to [`BASE_BYTES`]. protocol.md [MTU-2]
     pub fn on_timeout(&mut self, now: Duration, timeouts: u32) -> bool {
         let is_hole = timeouts >= BLACK_HOLE_TIMEOUTS && self.current > BASE_BYTES;
         if is_hole || self.large_lost >= BLACK_HOLE_LOSSES && timeouts > 0 && self.current > BASE_BYTES {
@@ -196,6 +196,7 @@ mod tests {
 
     #[test]
     fn one_lost_probe_decides_nothing() {
+        // protocol.md [MTU-1]
         let mut mtu = Mtu::new(false);
         let size = mtu.poll_probe(NOW).unwrap();
         mtu.on_lost(NOW, size, true);
@@ -214,6 +215,7 @@ mod tests {
 
     #[test]
     fn a_black_hole_leads_back_to_the_base_and_to_a_new_search() {
+        // protocol.md [MTU-2]
         let mut mtu = Mtu::new(false);
         search(&mut mtu, 1500, NOW);
 
