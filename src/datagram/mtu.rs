@@ -16,6 +16,9 @@ use std::time::Duration;
 pub const BASE_BYTES: u64 = 1200;
 /// Sizes of IP packets of links in use: IPv6's minimum, tunnels, PPPoE, Ethernet, FDDI, jumbo frames.
 const LINKS: [u64; 10] = [1280, 1400, 1420, 1440, 1460, 1480, 1492, 1500, 4352, 9000];
+/// Bytes of IP and UDP headers.
+const HEADERS_IPV4: u64 = 28;
+const HEADERS_IPV6: u64 = 48;
 /// Where in `LINKS` the search begins.
 const LIKELY: usize = 7;
 /// Lost probes of one size until it is taken as too large (RFC 8899, section 5.1.2, MAX_PROBES).
@@ -31,7 +34,7 @@ const BLACK_HOLE_TIMEOUTS: u32 = 3;
 /// The search for the packet size of one path.
 #[derive(Clone, Debug)]
 pub struct Mtu {
-    /// Bytes of IP and UDP headers: 28 for IPv4, 48 for IPv6.
+    /// Bytes of IP and UDP headers.
     headers: u64,
     /// Packets of this size pass, bytes of UDP payload.
     current: u64,
@@ -51,7 +54,7 @@ impl Mtu {
     /// A path of which only [`BASE_BYTES`] is known to pass.
     pub fn new(is_ipv6: bool) -> Self {
         let mut mtu = Self {
-            headers: if is_ipv6 { 48 } else { 28 },
+            headers: if is_ipv6 { HEADERS_IPV6 } else { HEADERS_IPV4 },
             current: BASE_BYTES,
             low: 0,
             high: LINKS.len(),
@@ -63,6 +66,11 @@ impl Mtu {
         };
         mtu.low = LINKS.partition_point(|link| link - mtu.headers <= BASE_BYTES);
         mtu
+    }
+
+    /// Another path: nothing is known of it.
+    pub fn restart(&mut self) {
+        *self = Self::new(self.headers == HEADERS_IPV6);
     }
 
     /// Bytes of UDP payload that a packet may have.

@@ -200,6 +200,8 @@ impl Sender {
         if opened.arrived == Arrived::Moved && self.largest_acked.is_some() {
             // RFC 9000, section 9.4: another host is another path.
             self.rtt = Rtt::new(self.rtt.smoothed());
+            // protocol.md [MTU-1]
+            self.mtu.restart();
             self.controller = Controller::new(self.congestion, self.mtu.current(), self.rtt.smoothed());
         }
         let (mut challenge, mut response) = (None, None);
