@@ -333,7 +333,7 @@ impl Receiver {
         self.trace.as_deref_mut()
     }
 
-    /// Ends the flow from this side.
+    /// Ends the flow from this side. protocol.md [FLOW-5]
     pub fn close(&mut self, reason: CloseReason) {
         self.close.get_or_insert((reason, 0));
     }

@@ -200,6 +200,8 @@ impl Sender {
         if opened.arrived == Arrived::Moved && self.largest_acked.is_some() {
             // RFC 9000, section 9.4: another host is another path.
             self.rtt = Rtt::new(self.rtt.smoothed());
+            // protocol.md [MTU-1]
+            self.mtu.restart();
             self.controller = Controller::new(self.congestion, self.mtu.current(), self.rtt.smoothed());
         }
         let (mut challenge, mut response) = (None, None);
@@ -324,6 +326,7 @@ impl Sender {
             self.outgoing.on_acked(piece);
         }
         acked.bytes += bytes;
+        // protocol.md [LOSS-4]
         if let Fate::Lost(_) = before {
             self.stats.spurious += u64::from(!is_probe);
             self.sampler.on_spurious(now, bytes);
@@ -374,6 +377,7 @@ impl Sender {
     // --- Loss ---
 
     /// Declares packets lost: those that the receiver's look shows overdue, and those whose time is over.
+    /// protocol.md [LOSS-1]
     fn detect_lost(&mut self, now: Duration, look: Option<Look>) {
         let Some(largest) = self.largest_acked else { return };
         let look = look.filter(|look| look.largest == largest);
@@ -460,7 +464,7 @@ impl Sender {
         }
     }
 
-    /// When to probe; only while something is in flight.
+    /// When to probe; only while something is in flight. protocol.md [LOSS-3]
     fn probe_at(&self) -> Option<Duration> {
         if self.sent.count_in_flight() == 0 || self.probes_due > 0 {
             return None;
@@ -539,12 +543,14 @@ impl Sender {
         self.outgoing.has_content() || self.is_tail && self.next_copy().is_some()
     }
 
+    /// protocol.md [CONG-2]
     fn fits_window(&self) -> bool {
         let in_flight = self.sent.in_flight();
         in_flight == 0 || in_flight + self.mtu.current() <= self.controller.window()
     }
 
     /// In the tail, the newest packet in flight that was not sent twice: a loss there costs the most.
+    /// protocol.md [LOSS-5]
     fn next_copy(&mut self) -> Option<PacketNumber> {
         let budget = COPIES_MIN.max(self.stats.packets / COPY_PART);
         if !self.is_tail || self.stats.copies >= budget {
@@ -796,7 +802,7 @@ impl Sender {
         trace.note(now, "acked", facts);
     }
 
-    /// Ends the flow from this side.
+    /// Ends the flow from this side: no content follows. protocol.md [FLOW-5]
     pub fn close(&mut self, reason: CloseReason) {
         self.close.get_or_insert((reason, 0));
     }

@@ -115,7 +115,7 @@ fn absurd_facts_do_no_harm() {
 
 #[test]
 fn a_peer_that_never_acknowledges_gets_no_more_than_the_first_window() {
-    // protocol.md [FLOW-7], [LOSS-3]
+    // protocol.md [FLOW-7], [LOSS-3], [CONG-2]
     let mut bed = Bed::new(true, 40 * MS);
     bed.queue_file(32 << 20, 1 << 20);
     bed.fate = Box::new(|passing| passing.to_receiver.then_some(Duration::ZERO));

@@ -31,6 +31,23 @@ fn a_server_follows_its_client_to_another_port_in_mid_flow() {
 }
 
 #[test]
+fn another_host_is_another_path() {
+    // protocol.md [PATH-2], [MTU-1]
+    let mut bed = Bed::new(false, 40 * MS);
+    bed.queue_file(16 << 20, 256 << 10);
+    bed.run(1000 * MS);
+    assert_eq!(bed.sender.packet_bytes(), 1472);
+
+    bed.client = SocketAddr::from(([10, 0, 9, 9], 5001));
+    bed.fate = Box::new(|passing| (passing.datagram.len() <= 1372).then_some(Duration::ZERO));
+    assert!(bed.run_while(3000 * MS, |bed| bed.bytes_to(bed.client) == 0));
+
+    assert_eq!(bed.sender.packet_bytes(), 1200);
+    assert!(bed.run_to_placed(20_000 * MS));
+    assert_eq!(bed.sender.packet_bytes(), 1372);
+}
+
+#[test]
 fn a_client_that_only_receives_shows_its_address_before_long() {
     // protocol.md [PATH-4]
     let mut bed = Bed::new(false, 40 * MS);

@@ -5,7 +5,7 @@ use crate::wire::packet::CloseReason;
 
 #[test]
 fn a_file_crosses_in_either_role() {
-    // protocol.md [FLOW-2], [FLOW-5]
+    // protocol.md [FLOW-3]
     for is_push in [true, false] {
         let mut bed = Bed::new(is_push, 40 * MS);
         bed.queue_file(3 << 20, 256 << 10);

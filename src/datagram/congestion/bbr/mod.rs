@@ -254,7 +254,9 @@ impl Bbr {
     fn on_rate(&mut self, now: Duration, ack: &AckEvent) -> bool {
         let Some(sample) = ack.rate else { return false };
         self.bandwidth.on_sample(sample.rate, sample.is_app_limited);
-        self.newest = sample.rate;
+        if !sample.is_app_limited {
+            self.newest = sample.rate;
+        }
         self.round_latest = self.round_latest.max(sample.rate);
         if sample.prior_delivered < self.round_ends {
             return false;

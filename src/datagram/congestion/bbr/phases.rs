@@ -31,13 +31,14 @@ const FLAT_ROUNDS: u32 = 3;
 const CRUISE_MIN: Duration = Duration::from_secs(2);
 const CRUISE_SPREAD_MS: u64 = 1000;
 const CRUISE_ROUNDS: u32 = 16;
+/// Futile probes stretch the wait by two to this power at most.
+const MAX_FUTILE: u32 = 6;
 /// One Up takes no more than so many steps while there is a queue: what it gains there, others lose.
 const CONTENDED_GAINS: u32 = 1;
 /// After a probe that found more.
 const GAINED_ROUNDS: u32 = 8;
 /// So many rounds behind a long queue are no passing burst.
 const LONG_ROUNDS: u32 = 8;
-const MAX_FUTILE: u32 = 6;
 /// Up goes on while a round delivers this much more than the last.
 const UP_GROWTH: f64 = 1.03;
 /// Drain ends after so many rounds at the latest: what is there then isn't its own.
@@ -45,7 +46,7 @@ const DRAIN_ROUNDS: u32 = 4;
 /// Down ends after so many rounds at the latest.
 const DOWN_ROUNDS: u32 = 4;
 /// Packets below the path's rate that a baseline should rest on, if there is any loss.
-pub const BASELINE_PACKETS: f64 = 300.0;
+const BASELINE_PACKETS: f64 = 300.0;
 
 /// Without a look at the empty queue for this long, the flow makes one (draft-ietf-ccwg-bbr, section 2.6).
 const PROBE_RTT_INTERVAL: Duration = Duration::from_secs(5);
@@ -94,8 +95,11 @@ impl Phase {
 /// What Startup has seen.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Startup {
+    /// The bandwidth at the last round that grew, bytes a second.
     full: u64,
+    /// Rounds in a row that did not.
     flat: u32,
+    /// Bytes acknowledged and lost in this round.
     delivered: u64,
     lost: u64,
 }
@@ -165,6 +169,7 @@ impl Bbr {
             }
             Phase::Down => self.in_down(now),
             Phase::Cruise => self.in_cruise(now),
+            // A queue that stands although this flow trims has another builder: Up would only overflow it.
             Phase::Refill
                 if self.phase_rounds >= 1 && self.path.round_queue() > self.path.threshold() * 3 =>
             {
