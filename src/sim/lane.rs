@@ -127,7 +127,9 @@ impl Lane {
         let flow = FlowId { session: [7; 16], attempt: 0, client: id, server: id + 1000 };
         let secret = ProofKey::open().session_secret(&Transcript::new(None, b"client", b"server"));
         let mut chance = Chance::new(seed, "lanes");
-        (0..number).for_each(|_| drop(chance.next()));
+        for _ in 0..number {
+            chance.next();
+        }
         let mut chance = Chance::new(chance.next(), "lane");
         let (sender_side, receiver_side) =
             if config.is_push { (Side::Client, Side::Server) } else { (Side::Server, Side::Client) };
