@@ -30,6 +30,8 @@ const SEARCH_AGAIN_AFTER: Duration = Duration::from_secs(10);
 /// Large packets lost without one acknowledged in between, and probe timeouts, that make a black hole.
 const BLACK_HOLE_LOSSES: u32 = 10;
 const BLACK_HOLE_TIMEOUTS: u32 = 3;
+/// A probe takes one in so many bytes of the window at most, unless packets are half as large already.
+const WINDOW_PART: u64 = 4;
 
 /// The search for the packet size of one path.
 #[derive(Clone, Debug)]
@@ -79,15 +81,21 @@ impl Mtu {
     }
 
     /// The size to probe next; the caller sends one packet of it. protocol.md [MTU-1]
-    pub fn poll_probe(&mut self, now: Duration) -> Option<u64> {
+    ///
+    /// A probe counts as in flight until it is lost: a window that it would fill waits, so that content does not.
+    pub fn poll_probe(&mut self, now: Duration, window: u64) -> Option<u64> {
         if self.again_at.is_some_and(|at| at <= now) {
             self.again_at = None;
             self.high = LINKS.len();
             self.search(now);
         }
-        let size = self.probe.filter(|_| !self.is_probe_in_flight)?;
+        let probe = self.probe.filter(|_| !self.is_probe_in_flight)?;
+        let size = LINKS[probe] - self.headers;
+        if size > (window / WINDOW_PART).max(2 * self.current) {
+            return None;
+        }
         self.is_probe_in_flight = true;
-        Some(LINKS[size] - self.headers)
+        Some(size)
     }
 
     /// A packet arrived; whether the size of packets has changed.
@@ -170,7 +178,7 @@ mod tests {
     /// Searches a path that carries IP packets of `limit` bytes; gives the packet size and the probes that it took.
     fn search(mtu: &mut Mtu, limit: u64, now: Duration) -> (u64, u32) {
         let mut probes = 0;
-        while let Some(size) = mtu.poll_probe(now) {
+        while let Some(size) = mtu.poll_probe(now, u64::MAX) {
             probes += 1;
             assert!(probes < 40, "it does not end");
             if size + mtu.headers <= limit {
@@ -203,22 +211,32 @@ mod tests {
     }
 
     #[test]
+    fn a_probe_does_not_fill_the_window() {
+        let mut mtu = Mtu::new(false);
+        let size = mtu.poll_probe(NOW, 2400).expect("one that is not much larger than packets are");
+        mtu.on_acked(NOW, size, true);
+
+        assert_eq!(mtu.poll_probe(NOW, 4 * 8972 - 1), None);
+        assert_eq!(mtu.poll_probe(NOW, 4 * 8972), Some(8972));
+    }
+
+    #[test]
     fn one_lost_probe_decides_nothing() {
         // protocol.md [MTU-1]
         let mut mtu = Mtu::new(false);
-        let size = mtu.poll_probe(NOW).unwrap();
+        let size = mtu.poll_probe(NOW, u64::MAX).unwrap();
         mtu.on_lost(NOW, size, true);
 
-        assert_eq!(mtu.poll_probe(NOW), Some(size));
+        assert_eq!(mtu.poll_probe(NOW, u64::MAX), Some(size));
     }
 
     #[test]
     fn a_size_that_the_socket_refuses_is_not_tried_thrice() {
         let mut mtu = Mtu::new(false);
-        let size = mtu.poll_probe(NOW).unwrap();
+        let size = mtu.poll_probe(NOW, u64::MAX).unwrap();
         mtu.on_too_large(NOW);
 
-        assert!(mtu.poll_probe(NOW).unwrap() < size);
+        assert!(mtu.poll_probe(NOW, u64::MAX).unwrap() < size);
     }
 
     #[test]
@@ -231,7 +249,7 @@ mod tests {
         assert!(mtu.on_timeout(NOW, BLACK_HOLE_TIMEOUTS));
 
         assert_eq!(mtu.current(), BASE_BYTES);
-        assert_eq!(mtu.poll_probe(NOW), None);
+        assert_eq!(mtu.poll_probe(NOW, u64::MAX), None);
         assert_eq!(search(&mut mtu, 1400, NOW + SEARCH_AGAIN_AFTER).0, 1400 - 28);
     }
 
@@ -252,7 +270,7 @@ mod tests {
         let mut mtu = Mtu::new(false);
         search(&mut mtu, 1500, NOW);
 
-        assert_eq!(mtu.poll_probe(NOW + RAISE_AFTER - Duration::from_millis(1)), None);
+        assert_eq!(mtu.poll_probe(NOW + RAISE_AFTER - Duration::from_millis(1), u64::MAX), None);
         assert_eq!(search(&mut mtu, 9000, NOW + RAISE_AFTER).0, 8972);
     }
 }

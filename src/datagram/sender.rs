@@ -520,7 +520,7 @@ impl Sender {
             if is_first
                 && self.largest_acked.is_some()
                 && self.shell.path.is_proven()
-                && let Some(size) = self.mtu.poll_probe(now)
+                && let Some(size) = self.mtu.poll_probe(now, self.controller.window())
             {
                 return Some(Purpose::MtuProbe(size));
             }
