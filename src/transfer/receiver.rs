@@ -397,7 +397,9 @@ impl Receiver {
         let is_over = self.listed.is_some() && self.is_settled() && self.finish.is_none();
         let raw = self.raw.as_mut().filter(|raw| is_over && raw.packets.is_none());
         let Some(raw) = raw.filter(|raw| raw.carrier - limits::FLOW_NUMBER_MIN == end.attempt) else {
-            return Err(Violation::new("it ended a raw flow twice, before every entry had its outcome, or none"));
+            return Err(Violation::new(
+                "it ended a raw flow twice, before every entry had its outcome, or none",
+            ));
         };
         raw.packets = Some(end.packets);
         Ok(())

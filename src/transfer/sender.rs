@@ -436,7 +436,9 @@ impl<S: Clone> Sender<S> {
     pub fn set_raw(&mut self, carrier: Carrier) -> Result<(), Violation> {
         // protocol.md [RAW-2]: content is wanted before it is sent, and so the flow is known before it is read.
         if self.eager || !self.sent_on.is_empty() {
-            return Err(Violation::new("it asked for a raw flow after content, or without asking for content"));
+            return Err(Violation::new(
+                "it asked for a raw flow after content, or without asking for content",
+            ));
         }
         if self.raw.is_none() {
             self.raw = Some(RawOut::new(carrier));
@@ -475,7 +477,9 @@ impl<S: Clone> Sender<S> {
 
     fn release_raw_ends(&mut self) {
         let raw = self.raw.as_mut();
-        self.control.extend(raw.into_iter().flat_map(|raw| std::iter::from_fn(|| raw.poll_end())).map(Frame::FileEnd));
+        self.control.extend(
+            raw.into_iter().flat_map(|raw| std::iter::from_fn(|| raw.poll_end())).map(Frame::FileEnd),
+        );
     }
 
     /// Whether RAW_END is due: everything has its outcome, and what waits no longer matters.
@@ -579,7 +583,11 @@ impl<S: Clone> Sender<S> {
 
     /// Whether data waits only for the receiver's credit.
     pub fn is_blocked_by_credit(&self) -> bool {
-        self.raw.is_none() && self.chunks.front().is_some_and(|chunk| self.sent_bytes + chunk.bytes.len() as u64 > self.credit)
+        self.raw.is_none()
+            && self
+                .chunks
+                .front()
+                .is_some_and(|chunk| self.sent_bytes + chunk.bytes.len() as u64 > self.credit)
     }
 
     /// Whether messages wait for the control connection.
