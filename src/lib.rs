@@ -1,4 +1,4 @@
-//! haul moves files between machines over TCP and proves every byte.
+//! haul moves files between machines over TCP and UDP, and proves every byte.
 //!
 //! The map of the house, in the order in which a file travels from one disk to the other:
 //!

@@ -187,6 +187,9 @@ impl ClientOptions {
             let text = "--transport udp-raw needs a --rate, such as 100mbit: nothing tells it to slow down";
             return Err(Failure::new(Exit::Usage, text).into());
         }
+        if self.congestion == CongestionOption::Fixed && rate.is_none() {
+            return Err(Failure::new(Exit::Usage, "--congestion fixed needs --rate").into());
+        }
         Ok(Options {
             digest: self.digest.kind(),
             overwrite: self.overwrite.into(),

@@ -67,6 +67,8 @@ pub struct Incoming {
     partial: BTreeMap<ChunkNumber, Partial>,
     /// Sum of the lengths of `partial`.
     partial_bytes: u64,
+    /// Separate pieces that `partial` holds.
+    pieces: usize,
     whole: Filling,
     placed: Filling,
     /// Bytes of content that came for the first time.
@@ -105,9 +107,15 @@ impl Incoming {
             return Err(FlowError::Violation("it described a chunk in two ways"));
         }
         let at = u64::from(data.at);
+        let before = chunk.have.iter().len();
         let new = chunk.have.insert(at..at + data.bytes.len() as u64);
         if new == 0 {
             return Ok(None);
+        }
+        self.pieces = self.pieces + chunk.have.iter().len() - before;
+        // protocol.md [FLOW-3]: what lies between the pieces is remembered too.
+        if self.pieces > limits::BACKLOG_MAX_FRAMES {
+            return Err(FlowError::Violation("it sent chunks in too many pieces"));
         }
         put_at(&mut chunk.bytes, data.at as usize, data.bytes);
         chunk.have_bytes += new;
@@ -117,6 +125,7 @@ impl Incoming {
         }
         let chunk = self.partial.remove(&data.chunk).expect("it is open");
         self.partial_bytes -= u64::from(chunk.len);
+        self.pieces -= chunk.have.iter().len();
         self.complete(data.chunk, chunk.file, chunk.offset, chunk.bytes)
     }
 

@@ -31,6 +31,7 @@ pub struct Reordering {
 
 impl Reordering {
     /// How overdue a packet may be before it is lost. At most a round trip (RFC 8985, section 6.2).
+    /// protocol.md [LOSS-2]
     pub fn window(&self, rtt: &Rtt) -> Duration {
         let base = (rtt.smoothed() / WINDOW_PART).max(WINDOW_MIN);
         let lateness = self.latest.max(self.before);

@@ -35,6 +35,8 @@ mod rtt;
 mod sender;
 mod sent;
 mod shell;
+#[cfg(test)]
+mod tests;
 mod trace;
 
 use std::net::SocketAddr;

@@ -16,6 +16,9 @@ use std::time::Duration;
 pub const BASE_BYTES: u64 = 1200;
 /// Sizes of IP packets of links in use: IPv6's minimum, tunnels, PPPoE, Ethernet, FDDI, jumbo frames.
 const LINKS: [u64; 10] = [1280, 1400, 1420, 1440, 1460, 1480, 1492, 1500, 4352, 9000];
+/// Bytes of IP and UDP headers.
+const HEADERS_IPV4: u64 = 28;
+const HEADERS_IPV6: u64 = 48;
 /// Where in `LINKS` the search begins.
 const LIKELY: usize = 7;
 /// Lost probes of one size until it is taken as too large (RFC 8899, section 5.1.2, MAX_PROBES).
@@ -31,7 +34,7 @@ const BLACK_HOLE_TIMEOUTS: u32 = 3;
 /// The search for the packet size of one path.
 #[derive(Clone, Debug)]
 pub struct Mtu {
-    /// Bytes of IP and UDP headers: 28 for IPv4, 48 for IPv6.
+    /// Bytes of IP and UDP headers.
     headers: u64,
     /// Packets of this size pass, bytes of UDP payload.
     current: u64,
@@ -51,7 +54,7 @@ impl Mtu {
     /// A path of which only [`BASE_BYTES`] is known to pass.
     pub fn new(is_ipv6: bool) -> Self {
         let mut mtu = Self {
-            headers: if is_ipv6 { 48 } else { 28 },
+            headers: if is_ipv6 { HEADERS_IPV6 } else { HEADERS_IPV4 },
             current: BASE_BYTES,
             low: 0,
             high: LINKS.len(),
@@ -65,12 +68,17 @@ impl Mtu {
         mtu
     }
 
+    /// Another path: nothing is known of it.
+    pub fn restart(&mut self) {
+        *self = Self::new(self.headers == HEADERS_IPV6);
+    }
+
     /// Bytes of UDP payload that a packet may have.
     pub fn current(&self) -> u64 {
         self.current
     }
 
-    /// The size to probe next; the caller sends one packet of it.
+    /// The size to probe next; the caller sends one packet of it. protocol.md [MTU-1]
     pub fn poll_probe(&mut self, now: Duration) -> Option<u64> {
         if self.again_at.is_some_and(|at| at <= now) {
             self.again_at = None;
@@ -123,7 +131,7 @@ impl Mtu {
     }
 
     /// Nothing was acknowledged for `timeouts` probe timeouts in a row; whether the path has become a black hole for
-    /// large packets, so that the size fell back to [`BASE_BYTES`].
+    /// large packets, so that the size fell back to [`BASE_BYTES`]. protocol.md [MTU-2]
     pub fn on_timeout(&mut self, now: Duration, timeouts: u32) -> bool {
         let is_hole = timeouts >= BLACK_HOLE_TIMEOUTS && self.current > BASE_BYTES;
         if is_hole || self.large_lost >= BLACK_HOLE_LOSSES && timeouts > 0 && self.current > BASE_BYTES {
@@ -196,6 +204,7 @@ mod tests {
 
     #[test]
     fn one_lost_probe_decides_nothing() {
+        // protocol.md [MTU-1]
         let mut mtu = Mtu::new(false);
         let size = mtu.poll_probe(NOW).unwrap();
         mtu.on_lost(NOW, size, true);
@@ -214,6 +223,7 @@ mod tests {
 
     #[test]
     fn a_black_hole_leads_back_to_the_base_and_to_a_new_search() {
+        // protocol.md [MTU-2]
         let mut mtu = Mtu::new(false);
         search(&mut mtu, 1500, NOW);
 

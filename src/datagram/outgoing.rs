@@ -61,6 +61,11 @@ impl Outgoing {
         self.first + self.chunks.len() as u64
     }
 
+    /// Chunks below were sent whole at least once.
+    pub fn cut_below(&self) -> ChunkNumber {
+        self.cutting
+    }
+
     /// Bytes that were never sent.
     pub fn unsent_bytes(&self) -> u64 {
         self.unsent_bytes
@@ -262,7 +267,9 @@ mod tests {
     #[test]
     fn small_chunks_fill_what_is_left_of_a_packet() {
         let mut outgoing = Outgoing::default();
-        (0..3).for_each(|file| drop(outgoing.push(file, 0, vec![0; 10])));
+        for file in 0..3 {
+            outgoing.push(file, 0, vec![0; 10]);
+        }
         let mut out = Vec::new();
 
         while outgoing.put_next(&mut out, 1000).is_some() {}

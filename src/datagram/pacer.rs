@@ -34,7 +34,7 @@ impl Pacer {
         self.next <= now
     }
 
-    /// A packet left at `rate` bytes a second, in quanta of `quantum` bytes.
+    /// A packet left at `rate` bytes a second, in quanta of `quantum` bytes. protocol.md [CONG-1]
     pub fn on_sent(&mut self, now: Duration, bytes: u64, rate: u64, quantum: u64) {
         let earliest = now.saturating_sub(time_for(quantum, rate));
         self.next = self.next.max(earliest).saturating_add(time_for(bytes, rate));
@@ -83,6 +83,7 @@ mod tests {
 
     #[test]
     fn a_pause_is_made_up_for_by_one_quantum_at_most() {
+        // protocol.md [CONG-1]
         let (mut pacer, rate) = (Pacer::default(), 12_500_000);
         let quantum = Pacer::quantum(rate, 1400);
         let (now, mut burst) = (Duration::from_secs(60), 0);
@@ -96,6 +97,7 @@ mod tests {
 
     #[test]
     fn quanta_are_two_packets_to_one_call() {
+        // protocol.md [CONG-1]
         assert_eq!(Pacer::quantum(1, 1400), 2800);
         assert_eq!(Pacer::quantum(12_500_000, 1400), 12_500);
         assert_eq!(Pacer::quantum(u64::MAX, 1400), QUANTUM_MAX);

@@ -23,13 +23,15 @@ const INTERVAL_FIRST: Duration = Duration::from_millis(1);
 /// When a client that has heard nothing of its server's flow says where it is, since the start. protocol.md [PATH-4]
 const GREETINGS: [Duration; 4] =
     [Duration::ZERO, Duration::from_millis(50), Duration::from_millis(150), Duration::from_millis(350)];
-/// Between further greetings.
+/// Between further greetings, and until one when the server has become silent: a NAT may have lost the way back.
 const GREETING_PERIOD: Duration = Duration::from_millis(500);
 /// First time after which a state that the sender may have missed is told again; doubles up to `REPEAT_MAX`.
 const REPEAT_MIN: Duration = Duration::from_millis(20);
 const REPEAT_MAX: Duration = Duration::from_secs(1);
-/// Room for anything but ACK and padding.
+/// Room for anything but ACK and padding …
 const SMALL_BYTES: u64 = 96;
+/// … and for an ACK with all placed ranges and the largest numbers.
+const ACK_BYTES: u64 = 640;
 /// An end is told so often at most.
 const CLOSES: u32 = 3;
 
@@ -62,8 +64,11 @@ pub struct Receiver {
     state_in: Option<PacketNumber>,
     repeat_at: Duration,
     repeat_period: Duration,
-    /// How often the server was greeted; `None` once it was heard, and for a server.
-    greetings: Option<usize>,
+    /// It has to make itself known.
+    is_client: bool,
+    /// How often the server was greeted, and when last.
+    greetings: usize,
+    greeted_at: Duration,
     close: Option<(CloseReason, u32)>,
     closed_by_peer: Option<CloseReason>,
     trace: Option<Box<Trace>>,
@@ -92,7 +97,9 @@ impl Receiver {
             state_in: None,
             repeat_at: now,
             repeat_period: REPEAT_MIN,
-            greetings: is_client.then_some(0),
+            is_client,
+            greetings: 0,
+            greeted_at: now,
             close: None,
             closed_by_peer: None,
             trace: None,
@@ -117,9 +124,6 @@ impl Receiver {
             if opened.arrived != Arrived::Same {
                 trace.note(now, "moved", format_args!(r#","to":"{from}""#));
             }
-        }
-        if arrival != Arrival::Duplicate {
-            self.greetings = None;
         }
         if matches!(arrival, Arrival::Next | Arrival::Ahead) {
             self.largest_at = now;
@@ -224,7 +228,9 @@ impl Receiver {
         if room < SMALL_BYTES {
             return Ok(None);
         }
-        let is_ack_due = self.ack_due.is_some_and(|due| due <= now) || self.is_repeat_due(now);
+        // protocol.md [PATH-1]
+        let is_ack_due =
+            room >= ACK_BYTES && (self.ack_due.is_some_and(|due| due <= now) || self.is_repeat_due(now));
         let is_greeting_due = self.greeting_at().is_some_and(|at| at <= now);
         let has_close = self.has_close();
         let older = self.older.take();
@@ -244,11 +250,16 @@ impl Receiver {
         }
         if is_ack_due && self.shell.received.end() > 0 {
             self.put_ack(now, out, end);
-        } else if let Some(below) = older {
-            self.put_older(out, end, below);
+        } else {
+            // protocol.md [ACK-4]: who hears this packet has not heard the state.
+            self.state_in = self.state_in.map(|_| self.next + 1);
+            if let Some(below) = older {
+                self.put_older(out, end, below);
+            }
         }
         if is_greeting_due {
-            self.greetings = self.greetings.map(|times| times + 1);
+            self.greetings += 1;
+            self.greeted_at = now;
             packet::put_ping(out);
             packet::put_padding(out, end);
         }
@@ -296,15 +307,15 @@ impl Receiver {
 
     /// What did not fit an ACK follows behind it, part by part. protocol.md [ACK-3]
     fn schedule_older(&mut self, lowest: PacketNumber) {
-        let has_more = self.shell.received.ranges_below(lowest).next().is_some();
-        let from = if self.acked_down_to > 0 { lowest.min(self.acked_down_to) } else { lowest };
-        self.older = has_more.then_some(from);
+        let has_more = |below| self.shell.received.ranges_below(below).next().is_some();
+        // It goes on where the last one ended, and begins anew at the bottom.
+        let next = Some(lowest.min(self.acked_down_to)).filter(|&below| has_more(below));
+        self.older = next.or(Some(lowest).filter(|&below| has_more(below)));
     }
 
     fn put_older(&mut self, out: &mut Vec<u8>, end: usize, below: PacketNumber) {
         let received = &self.shell.received;
         if received.ranges_below(below).next().is_none() {
-            self.acked_down_to = 0;
             return;
         }
         packet::put_older(out);
@@ -322,7 +333,7 @@ impl Receiver {
         self.trace.as_deref_mut()
     }
 
-    /// Ends the flow from this side.
+    /// Ends the flow from this side. protocol.md [FLOW-5]
     pub fn close(&mut self, reason: CloseReason) {
         self.close.get_or_insert((reason, 0));
     }
@@ -338,8 +349,13 @@ impl Receiver {
 
     /// When [`Self::poll_transmit`] has something to send without further input.
     pub fn poll_timeout(&self) -> Option<Duration> {
-        let repeat = self.state_in.map(|_| self.repeat_at);
-        [self.ack_due, self.shell.poll_timeout(), self.greeting_at(), repeat].into_iter().flatten().min()
+        // What waits for the path waits for a packet of the peer.
+        let room = self.shell.path.room();
+        let small =
+            [self.shell.poll_timeout(), self.greeting_at()].map(|at| at.filter(|_| room >= SMALL_BYTES));
+        let acks =
+            [self.ack_due, self.state_in.map(|_| self.repeat_at)].map(|at| at.filter(|_| room >= ACK_BYTES));
+        small.into_iter().chain(acks).flatten().min()
     }
 
     /// Gives an emptied buffer back for a later chunk.
@@ -381,11 +397,14 @@ impl Receiver {
         self.state_in.is_some() && self.repeat_at <= now && self.shell.received.end() > 0
     }
 
+    /// protocol.md [PATH-4]
     fn greeting_at(&self) -> Option<Duration> {
-        let times = self.greetings?;
-        let last = GREETINGS.len() - 1;
-        let more = u32::try_from(times.saturating_sub(last)).unwrap_or(u32::MAX);
-        Some(self.start + GREETINGS[times.min(last)] + GREETING_PERIOD.saturating_mul(more))
+        let at = match (self.shell.last_heard, GREETINGS.get(self.greetings)) {
+            (Some(heard), _) => heard.max(self.greeted_at) + GREETING_PERIOD,
+            (None, Some(&after)) => self.start + after,
+            (None, None) => self.greeted_at + GREETING_PERIOD,
+        };
+        self.is_client.then_some(at)
     }
 }
 

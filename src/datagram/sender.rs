@@ -86,6 +86,8 @@ pub struct Sender {
     sampler: RateSampler,
     congestion: Congestion,
     controller: Controller,
+    /// What may be sent at most, bytes a second.
+    rate_max: u64,
     pacer: Pacer,
     mtu: Mtu,
     largest_acked: Option<PacketNumber>,
@@ -93,8 +95,11 @@ pub struct Sender {
     loss_at: Option<Duration>,
     /// Bytes declared lost that no event has told the controller yet.
     lost_bytes: u64,
-    /// Since when nothing was acknowledged: the last acknowledgement, or the last packet into an empty path.
+    /// Since when nothing was acknowledged: the last acknowledgement, the last packet into an empty path, or the last
+    /// probe.
     quiet_since: Duration,
+    /// As `quiet_since`, but for probes.
+    stalled_since: Duration,
     timeouts: u32,
     probes_due: u32,
     last_sent: Duration,
@@ -149,12 +154,14 @@ impl Sender {
             sampler: RateSampler::default(),
             congestion,
             controller: Controller::new(congestion, BASE_BYTES, initial_rtt),
+            rate_max: u64::MAX,
             pacer: Pacer::default(),
             mtu: Mtu::new(is_ipv6),
             largest_acked: None,
             loss_at: None,
             lost_bytes: 0,
             quiet_since: now,
+            stalled_since: now,
             timeouts: 0,
             probes_due: 0,
             last_sent: now,
@@ -193,6 +200,8 @@ impl Sender {
         if opened.arrived == Arrived::Moved && self.largest_acked.is_some() {
             // RFC 9000, section 9.4: another host is another path.
             self.rtt = Rtt::new(self.rtt.smoothed());
+            // protocol.md [MTU-1]
+            self.mtu.restart();
             self.controller = Controller::new(self.congestion, self.mtu.current(), self.rtt.smoothed());
         }
         let (mut challenge, mut response) = (None, None);
@@ -261,8 +270,9 @@ impl Sender {
             self.credit = ack.credit;
             self.owes_floor = true;
         }
-        let end = self.unplaced_from + self.unplaced.len() as u64;
+        let end = self.outgoing.cut_below();
         let last = ack.placed.ranges().last().map_or(ack.placed.floor, |range| range.end() + 1);
+        // protocol.md [FLOW-4]
         if last > end {
             return Err(FlowError::Violation("it placed what was never sent"));
         }
@@ -316,6 +326,7 @@ impl Sender {
             self.outgoing.on_acked(piece);
         }
         acked.bytes += bytes;
+        // protocol.md [LOSS-4]
         if let Fate::Lost(_) = before {
             self.stats.spurious += u64::from(!is_probe);
             self.sampler.on_spurious(now, bytes);
@@ -339,6 +350,7 @@ impl Sender {
             self.timeouts = 0;
             self.probes_due = 0;
             self.quiet_since = now;
+            self.stalled_since = now;
         }
         self.reordering.on_time(now, &self.rtt);
         let lost_before = self.stats.lost;
@@ -365,6 +377,7 @@ impl Sender {
     // --- Loss ---
 
     /// Declares packets lost: those that the receiver's look shows overdue, and those whose time is over.
+    /// protocol.md [LOSS-1]
     fn detect_lost(&mut self, now: Duration, look: Option<Look>) {
         let Some(largest) = self.largest_acked else { return };
         let look = look.filter(|look| look.largest == largest);
@@ -414,10 +427,14 @@ impl Sender {
 
     /// When [`Self::handle_timeout`] or [`Self::poll_transmit`] has something to do without further input.
     pub fn poll_timeout(&mut self, now: Duration) -> Option<Duration> {
-        let send_at = (self.wants_to_send(now) && self.fits_window()).then(|| self.pacer.next().max(now));
+        // What waits for the path waits for a packet of the peer.
+        let room = self.shell.path.room();
+        let may_send = self.close.is_none() && room >= self.mtu.current() && self.fits_window();
+        let send_at = (may_send && self.has_content()).then(|| self.pacer.next().max(now));
         let heartbeat = self.last_sent + limits::HEARTBEAT;
-        let timers = [self.loss_at, self.probe_at(), self.shell.poll_timeout(), send_at, Some(heartbeat)];
-        timers.into_iter().flatten().min()
+        let small = [self.shell.poll_timeout(), Some(heartbeat)].map(|at| at.filter(|_| room >= SMALL_BYTES));
+        let timers = [self.loss_at, self.probe_at(), send_at];
+        timers.into_iter().chain(small).flatten().min()
     }
 
     /// Time has come.
@@ -447,7 +464,7 @@ impl Sender {
         }
     }
 
-    /// When to probe; only while something is in flight.
+    /// When to probe; only while something is in flight. protocol.md [LOSS-3]
     fn probe_at(&self) -> Option<Duration> {
         if self.sent.count_in_flight() == 0 || self.probes_due > 0 {
             return None;
@@ -470,7 +487,7 @@ impl Sender {
         out.clear();
         let Some(to) = self.shell.path.remote() else { return Ok(None) };
         let segment = self.mtu.current();
-        let quantum = Pacer::quantum(self.controller.pacing_rate(), segment);
+        let quantum = Pacer::quantum(self.pacing_rate(), segment);
         let mut count = 0;
         let segment = usize::try_from(segment).expect("a datagram");
         let mut segment_bytes = segment;
@@ -518,19 +535,22 @@ impl Sender {
         (is_first && is_small_due && room >= SMALL_BYTES).then_some(Purpose::Small)
     }
 
-    fn wants_to_send(&mut self, now: Duration) -> bool {
-        let is_copy_due = self.is_tail && self.next_copy().is_some();
-        self.probes_due > 0
-            || self.close.is_none() && (self.outgoing.has_content() || is_copy_due)
-            || self.shell.has_urgent(now)
+    fn pacing_rate(&self) -> u64 {
+        self.controller.pacing_rate().min(self.rate_max)
     }
 
+    fn has_content(&mut self) -> bool {
+        self.outgoing.has_content() || self.is_tail && self.next_copy().is_some()
+    }
+
+    /// protocol.md [CONG-2]
     fn fits_window(&self) -> bool {
         let in_flight = self.sent.in_flight();
         in_flight == 0 || in_flight + self.mtu.current() <= self.controller.window()
     }
 
     /// In the tail, the newest packet in flight that was not sent twice: a loss there costs the most.
+    /// protocol.md [LOSS-5]
     fn next_copy(&mut self) -> Option<PacketNumber> {
         let budget = COPIES_MIN.max(self.stats.packets / COPY_PART);
         if !self.is_tail || self.stats.copies >= budget {
@@ -560,7 +580,8 @@ impl Sender {
             Purpose::Probe | Purpose::Small => BASE_BYTES,
             Purpose::Content | Purpose::Copy(_) => self.mtu.current(),
         };
-        let size = start + usize::try_from(size).expect("a datagram");
+        // protocol.md [PATH-1]
+        let size = start + usize::try_from(size.min(self.shell.path.room())).expect("a datagram");
         let end = size - self.shell.trailer_bytes();
         self.shell.put_urgent(now, out);
         self.put_floor(now, purpose, out);
@@ -571,11 +592,12 @@ impl Sender {
             *times += 1;
         }
         let pieces = self.put_content(purpose, out, end);
-        if matches!(purpose, Purpose::MtuProbe(_)) || self.largest_acked.is_none() && pieces.is_empty() {
+        if out.len() == start + HEADER_BYTES {
             packet::put_ping(out);
+        }
+        // protocol.md [PATH-4]
+        if matches!(purpose, Purpose::MtuProbe(_)) || self.largest_acked.is_none() {
             packet::put_padding(out, end);
-        } else if out.len() == start + HEADER_BYTES {
-            packet::put_ping(out);
         }
         self.shell.seal(number, out, start)?;
         self.on_sent(now, purpose, (out.len() - start) as u64, pieces);
@@ -635,12 +657,15 @@ impl Sender {
     fn on_sent(&mut self, now: Duration, purpose: Purpose, bytes: u64, mut pieces: Vec<Piece>) {
         let before = self.sent.in_flight();
         if before == 0 {
+            self.stalled_since = now;
+        }
+        if before == 0 || purpose == Purpose::Probe {
             self.quiet_since = now;
         }
         let state = self.sampler.on_sent(now, bytes, before);
         let is_small = purpose == Purpose::Small;
         if !is_small {
-            let rate = self.controller.pacing_rate();
+            let rate = self.pacing_rate();
             self.pacer.on_sent(now, bytes, rate, Pacer::quantum(rate, self.mtu.current()));
         }
         self.controller.on_sent(now, bytes, before + bytes);
@@ -691,8 +716,13 @@ impl Sender {
 
     /// Whether a further chunk would soon find its turn.
     pub fn wants_chunk(&self) -> bool {
-        let ahead = super::pacer::scaled(self.controller.pacing_rate(), CHUNK_AHEAD);
+        let ahead = super::pacer::scaled(self.pacing_rate(), CHUNK_AHEAD);
         self.outgoing.unsent_bytes() < ahead.clamp(CHUNK_AHEAD_MIN, limits::CHUNK_BYTES as u64)
+    }
+
+    /// What may be sent at most, bytes a second; at least 1.
+    pub fn set_rate_max(&mut self, bytes_per_s: u64) {
+        self.rate_max = bytes_per_s.max(1);
     }
 
     /// Whether nothing follows what was pushed: then losses are guarded against by copies.
@@ -772,7 +802,7 @@ impl Sender {
         trace.note(now, "acked", facts);
     }
 
-    /// Ends the flow from this side.
+    /// Ends the flow from this side: no content follows. protocol.md [FLOW-5]
     pub fn close(&mut self, reason: CloseReason) {
         self.close.get_or_insert((reason, 0));
     }
@@ -791,10 +821,11 @@ impl Sender {
         self.largest_acked.is_some() && self.shell.path.is_proven()
     }
 
-    /// Since when packets are in flight and nothing of the peer came; `None` while there is no reason to worry.
+    /// Since when packets are in flight and nothing new was acknowledged, whatever else the peer may say; `None` while
+    /// there is no reason to worry. protocol.md [FLOW-7]
     pub fn silent_since(&self) -> Option<Duration> {
         let is_waiting = self.timeouts > 0 && self.sent.count_in_flight() > 0;
-        is_waiting.then(|| self.shell.last_heard.unwrap_or(Duration::ZERO))
+        is_waiting.then_some(self.stalled_since)
     }
 
     /// Whether the congestion controller has found the path unfit.

@@ -89,7 +89,7 @@ impl Shell {
         // protocol.md [FLOW-6]
         let arrival = self.received.insert(header.number);
         if arrival == Arrival::Duplicate {
-            return Some(Opened { number: header.number, payload: &[], arrival, arrived: Arrived::Same });
+            return None;
         }
         self.wire_bytes += bytes;
         self.last_heard = Some(now);
@@ -112,9 +112,10 @@ impl Shell {
         self.response.is_some() || (self.path.challenge().is_some() && self.challenge_at <= now)
     }
 
-    /// When the challenge is to be repeated.
+    /// When a challenge or a response is to be sent.
     pub fn poll_timeout(&self) -> Option<Duration> {
-        self.path.challenge().map(|_| self.challenge_at)
+        let challenge_at = self.path.challenge().map(|_| self.challenge_at);
+        if self.response.is_some() { Some(Duration::ZERO) } else { challenge_at }
     }
 
     /// Appends the blocks that wait.

@@ -20,7 +20,7 @@
 //! spurious   number: it was declared lost, and has arrived
 //! timeout    count (in a row), in_flight
 //! moved      to: the address that packets go to from here on
-//! received   number, bytes, as (next, ahead, late, duplicate)
+//! received   number, bytes, as (next, ahead, late)
 //! ack        number (of the packet that acknowledges), largest, credit
 //! closed     reason: the peer has ended the flow
 //! ```

@@ -483,7 +483,7 @@ impl Receiver {
         }
     }
 
-    /// protocol.md [STREAM-3]: after the FEEDBACK that tells of its last chunk.
+    /// protocol.md [STREAM-3], [FLOW-5]: after the FEEDBACK that tells of its last chunk.
     fn tell_downs(&mut self) {
         let on = &self.received_on;
         let is_placed = |carrier: &Carrier| on.get(carrier).is_none_or(|on| on.unplaced.is_empty());

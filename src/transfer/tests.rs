@@ -1112,6 +1112,66 @@ fn the_last_word_about_a_connection_follows_the_placement_of_what_it_brought() {
     assert_eq!(answers(&mut receiver), [feedback, stream_end(4, 5)]);
 }
 
+#[test]
+fn a_flow_ends_as_a_connection_does_and_what_came_in_whole_chunks_counts() {
+    // protocol.md [FLOW-5], [STREAM-3]
+    const FLOW: Carrier = limits::FLOW_NUMBER_MIN + 1;
+    let (mut sender, mut receiver) = (sending(&[file(9)]), receiving(&[file(9)]));
+    sender.handle_frame(want(0, Want::Content)).unwrap();
+    assert!(matches!(sender.poll_job(), Some(ReadJob::Content { .. })));
+    sender.handle_frame(credit(9, &[])).unwrap();
+    drain(&mut sender);
+    sender.set_only(Some(FLOW));
+    sender.on_piece(data(0, 0, 5, false));
+    sender.on_piece(data(0, 5, 4, true));
+    assert!(sender.poll_frame(FLOW).is_some() && sender.poll_frame(FLOW).is_some());
+    receiver.handle_frame(FLOW, content_of(0, 0, 5)).unwrap();
+
+    sender.on_carrier_down(FLOW);
+    assert_eq!(drain(&mut sender), [stream_end(FLOW, 0)]);
+    receiver.handle_frame(CONTROL, stream_end(FLOW, 0)).unwrap();
+    receiver.handle_frame(FLOW, content_of(0, 5, 4)).unwrap();
+    receiver.on_event(placed(0, 0, 5));
+
+    let range = Placed { file: 0, offset: 0, len: 5 };
+    let feedback = Frame::Feedback { credit: WINDOW + 5, placed: vec![range] };
+    assert_eq!(answers(&mut receiver), [feedback.clone(), stream_end(FLOW, 5)]);
+    sender.handle_frame(feedback).unwrap();
+    sender.handle_frame(stream_end(FLOW, 5)).unwrap();
+    sender.set_only(None);
+    assert_eq!(sender.sent_bytes(), 5);
+    assert!(
+        matches!(drain(&mut sender)[..], [Frame::Data { file: 0, offset: 5, .. }]),
+        "the rest goes elsewhere"
+    );
+}
+
+#[test]
+fn what_a_flow_tells_first_feedback_tells_once_more() {
+    // protocol.md [ACK-4], [DATA-4], [CREDIT-2]
+    const FLOW: Carrier = limits::FLOW_NUMBER_MIN;
+    let mut sender = sending(&[file(9)]);
+    sender.handle_frame(want(0, Want::Content)).unwrap();
+    sender.handle_frame(credit(5, &[])).unwrap();
+    drain(&mut sender);
+    sender.set_only(Some(FLOW));
+    sender.on_piece(data(0, 0, 5, true));
+    sender.on_piece(data(0, 5, 4, true));
+    assert!(sender.poll_frame(FLOW).is_some() && sender.poll_frame(FLOW).is_none());
+
+    sender.on_flow_credit(9);
+    sender.on_flow_placed(0, 0);
+    sender.on_flow_placed(0, 0);
+    assert_eq!(sender.placed_bytes(), 5);
+    assert!(sender.poll_frame(FLOW).is_some(), "its credit holds at once");
+
+    sender.handle_frame(credit(6, &[])).unwrap();
+    sender.handle_frame(credit(7, &[(0, 0, 5)])).unwrap();
+    assert_eq!(sender.placed_bytes(), 5, "it was counted");
+    assert_violation(sender.handle_frame(credit(7, &[(0, 0, 5)])));
+    assert_violation(sender.handle_frame(credit(6, &[])));
+}
+
 const WINDOW: u64 = 1000;
 
 /// A sender that has announced these.

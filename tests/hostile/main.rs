@@ -8,6 +8,7 @@
 //! proofs     replayed, reflected, relayed, raced, foreign
 //! crowds     slow and idle connections before authentication
 //! frames     bytes that are no frames, in both directions
+//! flows      words about flows over UDP that do not belong
 //! names      what a peer may not name
 //! places     what is in the way on the disk: files, permissions, space
 //! sources    files that change while they are sent
@@ -23,6 +24,7 @@ mod world;
 
 mod crowds;
 mod ends;
+mod flows;
 mod frames;
 mod names;
 mod opening;

@@ -42,6 +42,8 @@ const STEP: Duration = Duration::from_micros(50);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// A flow beside TCP is given up when it is silent for so long.
 const SILENCE: Duration = Duration::from_millis(600);
+/// A flow on which nothing was heard for so many round trips after its opening is blocked.
+const BLOCKED_ROUNDS: u32 = 6;
 /// What a person is told about a flow that is not heard.
 pub(super) const BLOCKED: &str = "UDP does not get through: a firewall on the way, or at the other end, blocks its port; use --transport auto or tcp";
 /// How long the system's buffer may stay full.
@@ -181,8 +183,9 @@ impl End {
                 receiver.recycle(spare);
             }
             // What is due goes out from here: no other thread has to wake for it.
+            drop(core);
             let mut out = Vec::new();
-            self.transmit(core, &mut out);
+            while self.transmit(self.lock(), &mut out) {}
         } else {
             drop(core);
         }
@@ -343,7 +346,7 @@ impl End {
                 None => return,
                 Some(Stop::Full) => {
                     let is_ready = self.hub.socket.wait_for_room(&self.waker, FULL_WAIT);
-                    if is_ready.is_err() {
+                    if is_ready.is_err() || self.session.is_over() {
                         return;
                     }
                 }
@@ -425,15 +428,10 @@ impl End {
                 (receiver.last_heard(), receiver.last_heard())
             }
         };
+        let blocked_after = limits::FLOW_BLOCKED_AFTER.max(self.session.path_rtt() * BLOCKED_ROUNDS);
         let is_silent = match (last_heard, silent_since) {
             // The server waits a little longer, so that it is the client who says what is wrong.
-            (None, _) => {
-                now >= if self.config.is_client {
-                    limits::FLOW_BLOCKED_AFTER
-                } else {
-                    limits::FLOW_BLOCKED_AFTER * 2
-                }
-            }
+            (None, _) => now >= blocked_after * if self.config.is_client { 1 } else { 2 },
             (Some(_), Some(since)) => now.saturating_sub(since) >= self.patience(side),
             (Some(_), None) => false,
         };

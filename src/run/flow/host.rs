@@ -190,7 +190,10 @@ impl FlowHost {
         let side = if is_sender {
             let congestion = congestion(open);
             let rtt = session.path_rtt();
-            let sender = datagram::Sender::new(now, config, congestion, rtt, self.peer.is_ipv6());
+            let mut sender = datagram::Sender::new(now, config, congestion, rtt, self.peer.is_ipv6());
+            if open.rate_bps > 0 {
+                sender.set_rate_max(open.rate_bps / 8);
+            }
             EndSide::Sender(Box::new(sender))
         } else {
             EndSide::Receiver(
