@@ -141,7 +141,7 @@ mod tests {
         }
 
         assert_eq!(curve.between(3 * MS, 5 * MS), 200);
-        assert_eq!(curve.between(0 * MS, 100 * MS), curve.total());
+        assert_eq!(curve.between(Duration::ZERO, 100 * MS), curve.total());
         assert_eq!(curve.between(50 * MS, 60 * MS), 0);
     }
 

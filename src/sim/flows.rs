@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::{
     agenda::Agenda,
+    forger::Forger,
     lane::{End, Lane, LaneConfig, LaneReport},
     road::Road,
 };
@@ -31,6 +32,8 @@ pub struct Flows {
     settled_at: Option<Duration>,
     rtt: Duration,
     settled: Settled,
+    /// Somebody who makes up so many datagrams for each that arrives.
+    forger: Option<(Forger, u32)>,
     out: Vec<(PacketNumber, Vec<u8>)>,
 }
 
@@ -67,6 +70,7 @@ impl Flows {
             settled_at: None,
             rtt: link.rtt,
             settled: Settled::default(),
+            forger: None,
             out: Vec::new(),
         };
         for (number, config) in lanes.iter().enumerate() {
@@ -91,6 +95,7 @@ impl Flows {
             self.now = at;
             match event {
                 Event::Arrive { lane, at, number, mut datagram } => {
+                    self.forge(lane, &datagram);
                     self.lanes[lane].handle_datagram(self.now, at, &mut datagram, number);
                     self.drive(lane, at);
                 }
@@ -101,6 +106,18 @@ impl Flows {
                 }
             }
         }
+    }
+
+    /// Somebody sees all that arrives, and makes up so many datagrams for each, to both ends.
+    #[must_use]
+    pub fn forged(mut self, seed: u64, each: u32) -> Self {
+        self.forger = Some((Forger::new(seed), each));
+        self
+    }
+
+    /// Datagrams that were made up so far.
+    pub fn forgeries(&self) -> u64 {
+        self.forger.as_ref().map_or(0, |(forger, _)| forger.made())
     }
 
     /// What each lane did.
@@ -128,6 +145,20 @@ impl Flows {
         self.road.counters(Direction::Forward)
     }
 
+    fn forge(&mut self, lane: usize, datagram: &[u8]) {
+        let Some((mut forger, each)) = self.forger.take() else { return };
+        for _ in 0..each {
+            let mut forged = forger.forge();
+            let at = if forger.percent(50) { End::Sender } else { End::Receiver };
+            let is_from_peer = forger.percent(50);
+            self.lanes[lane].handle_forged(self.now, at, &mut forged, is_from_peer);
+            self.drive(lane, at);
+        }
+        // From now on it can be sent again.
+        forger.capture(datagram);
+        self.forger = Some((forger, each));
+    }
+
     /// Sends what an end has, and remembers when it wants to be asked again. Whether there was anything.
     fn drive(&mut self, lane: usize, of: End) -> bool {
         let now = self.now;
@@ -148,11 +179,9 @@ impl Flows {
             had_any = true;
         }
         let wake = &mut self.wakes[lane][of as usize];
-        if let Some(at) = self.lanes[lane].poll_timeout(now, of)
-            && wake.is_none_or(|wakes| at < wakes)
-        {
-            // What is due already waits for something else: a path, say.
-            let at = at.max(now + STEP);
+        // What is due already waits for something else: a path, say.
+        let at = self.lanes[lane].poll_timeout(now, of).map(|at| at.max(now + STEP));
+        if let Some(at) = at.filter(|&at| wake.is_none_or(|wakes| at < wakes)) {
             *wake = Some(at);
             self.agenda.push(at, Event::Wake { lane, of });
         }

@@ -110,7 +110,7 @@ mod tests {
         let link: LinkConfig = "rtt=20ms,rate=100mbit,policer=64KiB".parse().unwrap();
         let device: LinkConfig = "rate=8mbit".parse().unwrap();
         let mut road = Road::new(&link).behind(&device);
-        let datagram = [0; 1000 - HEADERS_BYTES - crate::link::FRAMING_BYTES as usize];
+        let datagram = [0; 1000 - HEADERS_BYTES - 18];
 
         road.carry(Duration::ZERO, Direction::Forward, &datagram);
         let second = road.carry(Duration::ZERO, Direction::Forward, &datagram);

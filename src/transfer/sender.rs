@@ -364,7 +364,12 @@ impl<S: Clone> Sender<S> {
                 return Some(Frame::Message(Message::Finish(Finish { stats: Stats::default() })));
             }
         }
-        if self.down.contains(&carrier) || self.only.is_some_and(|only| only != carrier) {
+        // A flow takes content only once content has moved to it.
+        let is_chosen = match self.only {
+            Some(only) => only == carrier,
+            None => carrier < limits::FLOW_NUMBER_MIN,
+        };
+        if self.down.contains(&carrier) || !is_chosen {
             return None;
         }
         loop {

@@ -1,6 +1,6 @@
 //! CUBIC as the textbook has it (RFC 9438), with HyStart++ (RFC 9406): the baseline that the others are compared with.
 //!
-//! Every loss halves nothing but takes 30 % off the window; it then grows along a cubic curve in real time, flat around
+//! A loss takes 30 % off the window, which then grows along a cubic curve in real time, flat around
 //! the window at which the loss came. A loss that proves false is undone (RFC 9438, section 4.9).
 
 use std::time::Duration;
@@ -136,8 +136,10 @@ impl Cubic {
     pub fn on_ack(&mut self, now: Duration, ack: &AckEvent) {
         self.smoothed_rtt = ack.smoothed_rtt;
         let acked = ack.acked_bytes as f64 / self.datagram;
-        // A window that isn't used is no proof that the path would carry more (RFC 9438, section 5.8).
-        if (ack.prior_in_flight as f64) < 0.8 * self.window * self.datagram {
+        // A window that isn't used is no proof that the path would carry more (RFC 9438, section 5.8). One that has no
+        // room for a further packet is used.
+        let used = ack.prior_in_flight as f64 / self.datagram;
+        if used < 0.8 * self.window && used + 1.0 <= self.window {
             return;
         }
         if self.window < self.threshold {
@@ -205,5 +207,127 @@ impl Cubic {
         let target = curve.clamp(window, 1.5 * window);
         self.window = (window + (target - window) * (acked / window).min(1.0)).max(epoch.friendly);
         self.plateau = plateau;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testbed::{lost_packet, plain_ack};
+    use super::*;
+
+    const RTT: Duration = Duration::from_millis(100);
+
+    fn at(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    /// A window of `packets` in congestion avoidance.
+    fn steady(packets: u64) -> Cubic {
+        Cubic::resume(1000, packets * 1000, RTT)
+    }
+
+    /// Acknowledges a window each round trip from `from_ms` on.
+    fn grow(cubic: &mut Cubic, from_ms: u64, rounds: u64) {
+        for round in 0..rounds {
+            let window = cubic.window();
+            cubic.on_ack(at(from_ms + 100 * round), &plain_ack(window, 0));
+        }
+    }
+
+    #[test]
+    fn slow_start_doubles_each_round_trip() {
+        let mut cubic = Cubic::new(1000, 10_000, RTT);
+        grow(&mut cubic, 0, 3);
+
+        assert_eq!(cubic.window(), 80_000);
+    }
+
+    #[test]
+    fn a_loss_takes_thirty_percent() {
+        let mut cubic = steady(100);
+        cubic.on_lost(at(1000), &lost_packet(at(900)));
+
+        assert_eq!(cubic.window(), 70_000);
+    }
+
+    #[test]
+    fn losses_of_one_round_trip_are_one_loss() {
+        let mut cubic = steady(100);
+        cubic.on_lost(at(1000), &lost_packet(at(900)));
+        cubic.on_lost(at(1001), &lost_packet(at(901)));
+        cubic.on_lost(at(1100), &lost_packet(at(1000)));
+        assert_eq!(cubic.window(), 70_000);
+
+        cubic.on_lost(at(1101), &lost_packet(at(1001)));
+        assert_eq!(cubic.window(), 49_000);
+    }
+
+    #[test]
+    fn a_loss_that_was_none_is_undone() {
+        let mut cubic = steady(100);
+        cubic.on_lost(at(1000), &lost_packet(at(900)));
+        cubic.on_lost(at(1001), &lost_packet(at(901)));
+        cubic.on_spurious(&lost_packet(at(900)));
+        assert_eq!(cubic.window(), 70_000, "half of it is still believed");
+
+        cubic.on_spurious(&lost_packet(at(901)));
+        assert_eq!(cubic.window(), 100_000);
+    }
+
+    #[test]
+    fn the_plateau_is_reached_when_the_formula_says() {
+        let mut cubic = steady(1000);
+        cubic.on_lost(at(1), &lost_packet(at(1)));
+        // RFC 9438, section 4.2: K = cbrt(1000 (1 - 0.7) / 0.4) = 9.09 s.
+        grow(&mut cubic, 100, 85);
+        let before = cubic.window();
+        grow(&mut cubic, 8600, 12);
+        let after = cubic.window();
+
+        assert!((990_000..=1_001_000).contains(&before), "{before}");
+        assert!((995_000..=1_010_000).contains(&after), "{after}");
+    }
+
+    #[test]
+    fn short_round_trips_grow_at_least_like_reno() {
+        let mut cubic = steady(10);
+        cubic.on_lost(at(1), &lost_packet(at(1)));
+        grow(&mut cubic, 100, 8);
+
+        assert!(cubic.window() >= 10_500, "{}", cubic.window());
+    }
+
+    #[test]
+    fn a_window_that_is_not_used_does_not_grow() {
+        let mut cubic = Cubic::new(1000, 10_000, RTT);
+        cubic.on_ack(at(100), &AckEvent { prior_in_flight: 7_000, ..plain_ack(7_000, 0) });
+
+        assert_eq!(cubic.window(), 10_000);
+    }
+
+    #[test]
+    fn a_window_of_less_than_three_packets_is_full_with_two() {
+        let mut cubic = Cubic::new(1000, 2700, RTT);
+        cubic.on_ack(at(100), &AckEvent { prior_in_flight: 2_000, ..plain_ack(1_000, 0) });
+
+        assert!(cubic.window() > 2700);
+    }
+
+    #[test]
+    fn another_datagram_size_keeps_the_bytes() {
+        let mut cubic = steady(100);
+        cubic.on_mtu(4000);
+
+        assert_eq!(cubic.window(), 100_000);
+    }
+
+    #[test]
+    fn the_window_never_falls_below_two_packets() {
+        let mut cubic = steady(3);
+        for n in 1..20 {
+            cubic.on_lost(at(1000 * n), &lost_packet(at(1000 * n - 1)));
+        }
+
+        assert_eq!(cubic.window(), 2000);
     }
 }

@@ -167,3 +167,116 @@ impl Fixed {
         self.period.restart(now);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testbed::{lost_packet, plain_ack};
+    use super::*;
+
+    const RATE: u64 = 1_000_000;
+
+    fn fixed() -> Fixed {
+        Fixed::new(1000, RATE, Duration::from_millis(100))
+    }
+
+    /// `seconds` in which each 100 ms this many bytes arrive and are lost.
+    fn run(fixed: &mut Fixed, from_s: u64, seconds: u64, acked: u64, lost: u64) {
+        for tenth in from_s * 10..=(from_s + seconds) * 10 {
+            fixed.on_ack(Duration::from_millis(100 * tenth), &plain_ack(acked, lost));
+        }
+    }
+
+    #[test]
+    fn the_rate_is_the_one_asked_for() {
+        let mut fixed = fixed();
+        run(&mut fixed, 0, 20, 100_000, 0);
+
+        assert_eq!(fixed.pacing_rate(), RATE);
+        assert_eq!(fixed.state().state, "steady");
+    }
+
+    #[test]
+    fn loss_is_made_up_for_by_a_quarter_at_most() {
+        let mut fixed = fixed();
+        run(&mut fixed, 0, 3, 100_000, 11_111);
+        let tenth = fixed.pacing_rate();
+        run(&mut fixed, 4, 3, 60_000, 40_000);
+
+        assert!((1_100_000..1_112_000).contains(&tenth), "{tenth}");
+        assert!(fixed.pacing_rate() <= 1_250_000);
+    }
+
+    #[test]
+    fn a_receiver_that_gets_less_lowers_the_rate() {
+        let mut fixed = fixed();
+        run(&mut fixed, 0, 5, 50_000, 0);
+
+        let expected = 525_000;
+        assert!(fixed.pacing_rate().abs_diff(expected) < 20_000, "{}", fixed.pacing_rate());
+    }
+
+    #[test]
+    fn a_lowered_rate_grows_back_when_all_of_it_arrives() {
+        let mut fixed = fixed();
+        run(&mut fixed, 0, 5, 50_000, 0);
+        run(&mut fixed, 6, 200, 100_000, 0);
+
+        assert_eq!(fixed.pacing_rate(), RATE);
+    }
+
+    #[test]
+    fn a_sender_that_paused_is_not_taken_for_a_slow_path() {
+        let mut fixed = fixed();
+        let sample = super::super::RateSample {
+            rate: 1,
+            prior_delivered: 0,
+            delivered: 1,
+            lost: 0,
+            interval: Duration::from_secs(1),
+            in_flight: 0,
+            is_app_limited: true,
+        };
+        for tenth in 0..=60 {
+            let ack = AckEvent { rate: Some(sample), ..plain_ack(10_000, 0) };
+            fixed.on_ack(Duration::from_millis(100 * tenth), &ack);
+        }
+
+        assert_eq!(fixed.pacing_rate(), RATE);
+    }
+
+    #[test]
+    fn the_breaker_halves_and_gives_up_after_the_third_time() {
+        let mut fixed = fixed();
+        let mut halved = Vec::new();
+        for tenth in 0..34 {
+            fixed.on_ack(Duration::from_millis(100 * tenth), &plain_ack(70_000, 30_000));
+            if halved.last() != Some(&fixed.rate) {
+                halved.push(fixed.rate);
+            }
+        }
+
+        assert_eq!(halved, [1_000_000.0, 500_000.0, 250_000.0, 125_000.0]);
+        assert!(fixed.is_broken());
+    }
+
+    #[test]
+    fn nine_bad_rounds_do_not_trip_the_breaker() {
+        let mut fixed = fixed();
+        for tenth in 0..=9 {
+            fixed.on_ack(Duration::from_millis(100 * tenth), &plain_ack(70_000, 30_000));
+        }
+        fixed.on_ack(Duration::from_secs(1), &plain_ack(100_000, 0));
+
+        assert_eq!(fixed.trips, 0);
+    }
+
+    #[test]
+    fn what_arrived_after_all_was_not_lost() {
+        let mut fixed = fixed();
+        fixed.on_ack(Duration::from_millis(0), &plain_ack(99_000, 1000));
+        fixed.on_spurious(&lost_packet(Duration::ZERO));
+        fixed.on_ack(Duration::from_millis(1), &plain_ack(100_000, 0));
+
+        assert_eq!(fixed.pacing_rate(), RATE);
+    }
+}

@@ -154,3 +154,262 @@ fn rate(bytes: u64, interval: Duration) -> u64 {
     let rate = u128::from(bytes) * 1_000_000_000 / interval.as_nanos().max(1);
     u64::try_from(rate).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use super::super::testbed::Random;
+    use super::*;
+
+    /// Bytes of a packet.
+    const SIZE: u64 = 1000;
+
+    /// A sender over a path that delivers one packet each `gap`, `rtt` after it was sent at the earliest. The path's
+    /// true rate is known, so that no sample may claim more.
+    struct Path {
+        sampler: RateSampler,
+        gap: Duration,
+        rtt: Duration,
+        free_at: Duration,
+        /// What is on its way: when it arrives back, its state, whether it is lost.
+        out: VecDeque<(Duration, SendState, bool)>,
+        in_flight: u64,
+        random: Random,
+        loss: f64,
+    }
+
+    impl Path {
+        fn new(gap_us: u64, rtt_ms: u64, loss: f64) -> Self {
+            Self {
+                sampler: RateSampler::default(),
+                gap: Duration::from_micros(gap_us),
+                rtt: Duration::from_millis(rtt_ms),
+                free_at: Duration::ZERO,
+                out: VecDeque::new(),
+                in_flight: 0,
+                random: Random(7),
+                loss,
+            }
+        }
+
+        fn true_rate(&self) -> f64 {
+            SIZE as f64 / self.gap.as_secs_f64()
+        }
+
+        fn send(&mut self, now: Duration) {
+            let state = self.sampler.on_sent(now, SIZE, self.in_flight);
+            self.in_flight += SIZE;
+            self.free_at = self.free_at.max(now) + self.gap;
+            let is_lost = self.random.next() < self.loss;
+            self.out.push_back((self.free_at + self.rtt, state, is_lost));
+        }
+
+        /// One acknowledgement of all that has arrived by now.
+        fn acknowledge(&mut self, now: Duration) -> Option<RateSample> {
+            while self.out.front().is_some_and(|(at, ..)| *at <= now) {
+                let Some((_, state, is_lost)) = self.out.pop_front() else { break };
+                self.in_flight -= SIZE;
+                if is_lost {
+                    self.sampler.on_lost(SIZE);
+                } else {
+                    self.sampler.on_acked(now, SIZE, &state);
+                }
+            }
+            self.sampler.sample(self.rtt)
+        }
+
+        /// Sends `per_ms` packets each millisecond and acknowledges each `ack_ms`; the samples after the first three round
+        /// trips, over the true rate.
+        fn run(&mut self, from_ms: u64, to_ms: u64, per_ms: u64, ack_ms: u64) -> Vec<f64> {
+            let mut samples = Vec::new();
+            let settled = Duration::from_millis(from_ms) + 3 * self.rtt;
+            for ms in from_ms..to_ms {
+                let now = Duration::from_millis(ms);
+                for _ in 0..per_ms {
+                    self.send(now);
+                }
+                if ms % ack_ms == 0
+                    && let Some(sample) = self.acknowledge(now)
+                    && now > settled
+                {
+                    samples.push(sample.rate as f64 / self.true_rate());
+                }
+            }
+            samples
+        }
+    }
+
+    fn least(samples: &[f64]) -> f64 {
+        samples.iter().copied().fold(f64::INFINITY, f64::min)
+    }
+
+    fn most(samples: &[f64]) -> f64 {
+        samples.iter().copied().fold(0.0, f64::max)
+    }
+
+    #[test]
+    fn a_full_path_is_measured_exactly() {
+        let samples = Path::new(100, 20, 0.0).run(0, 500, 11, 1);
+
+        assert!(samples.len() > 400);
+        assert!(least(&samples) > 0.98, "{}", least(&samples));
+        assert!(most(&samples) < 1.02, "{}", most(&samples));
+    }
+
+    #[test]
+    fn a_path_that_is_not_full_shows_what_is_sent() {
+        let samples = Path::new(100, 20, 0.0).run(0, 500, 5, 1);
+
+        assert!(least(&samples) > 0.48, "{}", least(&samples));
+        assert!(most(&samples) < 0.52, "{}", most(&samples));
+    }
+
+    #[test]
+    fn random_loss_lowers_a_sample_by_what_was_lost_and_no_more() {
+        let samples = Path::new(100, 20, 0.1).run(0, 2000, 11, 1);
+        let mean = samples.iter().sum::<f64>() / samples.len() as f64;
+
+        assert!((0.88..0.92).contains(&mean), "{mean}");
+        assert!(most(&samples) <= 1.02, "{}", most(&samples));
+        assert!(least(&samples) > 0.7, "{}", least(&samples));
+    }
+
+    #[test]
+    fn acknowledgements_an_eighth_of_a_round_trip_apart_measure_as_well() {
+        let samples = Path::new(100, 80, 0.0).run(0, 1000, 11, 10);
+
+        assert!(least(&samples) > 0.95, "{}", least(&samples));
+        assert!(most(&samples) < 1.05, "{}", most(&samples));
+    }
+
+    #[test]
+    fn held_up_acknowledgements_do_not_make_the_path_look_faster() {
+        let mut path = Path::new(100, 20, 0.0);
+        path.run(0, 200, 10, 1);
+        // Nothing comes back for 15 ms, then all of it in one millisecond.
+        for ms in 200..215 {
+            for _ in 0..10 {
+                path.send(Duration::from_millis(ms));
+            }
+        }
+
+        let samples = path.run(215, 300, 10, 1);
+
+        assert!(most(&samples) < 1.1, "{}", most(&samples));
+    }
+
+    #[test]
+    fn a_pause_with_nothing_in_flight_is_not_measured() {
+        let mut path = Path::new(100, 20, 0.0);
+        path.run(0, 200, 10, 1);
+        path.acknowledge(Duration::from_millis(900));
+        assert_eq!(path.in_flight, 0);
+
+        let samples = path.run(1000, 1200, 11, 1);
+
+        assert!(least(&samples) > 0.95, "{}", least(&samples));
+    }
+
+    #[test]
+    fn a_sender_without_data_is_marked_until_what_it_sent_has_arrived() {
+        let mut path = Path::new(100, 20, 0.0);
+        path.run(0, 100, 10, 1);
+        path.sampler.set_app_limited(path.in_flight);
+        path.send(Duration::from_millis(100));
+        let limited = path.out.back().map(|(_, state, _)| state.is_app_limited);
+        path.run(101, 160, 10, 1);
+        path.send(Duration::from_millis(160));
+
+        assert_eq!(limited, Some(true));
+        assert_eq!(path.out.back().map(|(_, state, _)| state.is_app_limited), Some(false));
+    }
+
+    #[test]
+    fn a_sample_of_a_limited_packet_says_so() {
+        let mut sampler = RateSampler::default();
+        sampler.set_app_limited(0);
+        let state = sampler.on_sent(Duration::from_millis(1), SIZE, 0);
+        sampler.on_acked(Duration::from_millis(21), SIZE, &state);
+
+        assert!(sampler.sample(Duration::ZERO).is_some_and(|sample| sample.is_app_limited));
+    }
+
+    #[test]
+    fn a_packet_that_proves_delivered_counts_once_and_is_no_longer_lost() {
+        let mut sampler = RateSampler::default();
+        let early = sampler.on_sent(Duration::from_millis(0), SIZE, 0);
+        let later = sampler.on_sent(Duration::from_millis(1), SIZE, SIZE);
+        sampler.on_acked(Duration::from_millis(20), SIZE, &later);
+        sampler.on_lost(SIZE);
+        let before = sampler.sample(Duration::ZERO);
+        sampler.on_spurious(Duration::from_millis(25), SIZE);
+        let alone = sampler.sample(Duration::ZERO);
+        let next = sampler.on_sent(Duration::from_millis(26), SIZE, 0);
+
+        assert_eq!(before.map(|sample| (sample.delivered, sample.lost)), Some((SIZE, SIZE)));
+        assert_eq!(alone, None, "it was sent too long ago to tell the rate of this moment");
+        assert_eq!((next.delivered, next.lost), (2 * SIZE, 0));
+        assert_eq!(early.delivered, 0);
+    }
+
+    #[test]
+    fn a_retransmission_is_a_packet_of_its_own() {
+        let mut sampler = RateSampler::default();
+        let first = sampler.on_sent(Duration::from_millis(0), SIZE, 0);
+        let other = sampler.on_sent(Duration::from_millis(1), SIZE, SIZE);
+        sampler.on_acked(Duration::from_millis(21), SIZE, &other);
+        sampler.on_lost(SIZE);
+        sampler.sample(Duration::ZERO);
+        let again = sampler.on_sent(Duration::from_millis(30), SIZE, 0);
+        sampler.on_acked(Duration::from_millis(50), SIZE, &again);
+        let sample = sampler.sample(Duration::ZERO);
+
+        assert_eq!(first.sent_at, Duration::ZERO);
+        assert_eq!(sample.map(|sample| sample.rate), Some(SIZE * 50), "one packet in 20 ms");
+    }
+
+    #[test]
+    fn of_a_burst_sent_at_once_the_last_packet_is_the_sample() {
+        let mut sampler = RateSampler::default();
+        let states: Vec<SendState> =
+            (0..4).map(|n| sampler.on_sent(Duration::from_millis(5), SIZE, n * SIZE)).collect();
+        for state in states.iter().rev() {
+            sampler.on_acked(Duration::from_millis(25), SIZE, state);
+        }
+
+        assert_eq!(sampler.sample(Duration::ZERO).map(|sample| sample.in_flight), Some(4 * SIZE));
+    }
+
+    #[test]
+    fn an_interval_shorter_than_any_round_trip_is_no_sample() {
+        let mut sampler = RateSampler::default();
+        let state = sampler.on_sent(Duration::from_millis(0), SIZE, 0);
+        sampler.on_acked(Duration::from_millis(19), SIZE, &state);
+        assert_eq!(sampler.sample(Duration::from_millis(20)), None);
+
+        let state = sampler.on_sent(Duration::from_millis(30), SIZE, 0);
+        sampler.on_acked(Duration::from_millis(50), SIZE, &state);
+        assert!(sampler.sample(Duration::from_millis(20)).is_some());
+    }
+
+    #[test]
+    fn an_acknowledgement_without_news_is_no_sample() {
+        let mut sampler = RateSampler::default();
+        sampler.on_sent(Duration::from_millis(0), SIZE, 0);
+
+        assert_eq!(sampler.sample(Duration::ZERO), None);
+    }
+
+    #[test]
+    fn absurd_counts_do_not_overflow() {
+        let mut sampler = RateSampler::default();
+        let state = sampler.on_sent(Duration::ZERO, u64::MAX, u64::MAX);
+        sampler.on_acked(Duration::from_nanos(1), u64::MAX, &state);
+        sampler.on_acked(Duration::from_nanos(1), u64::MAX, &state);
+        sampler.on_lost(u64::MAX);
+        sampler.set_app_limited(u64::MAX);
+
+        assert_eq!(sampler.sample(Duration::ZERO).map(|sample| sample.rate), Some(u64::MAX));
+    }
+}

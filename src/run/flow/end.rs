@@ -221,7 +221,9 @@ impl End {
         self.hub.remove(self.config.id);
         let wire_bytes = match &self.lock().side {
             Side::Sender(sender) => {
-                self.session.note_flow(report(sender));
+                if sender.stats().payload_bytes > 0 {
+                    self.session.note_flow(report(sender));
+                }
                 sender.wire_bytes()
             }
             Side::Receiver(receiver, _) => receiver.wire_bytes(),

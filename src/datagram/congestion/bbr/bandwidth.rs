@@ -34,3 +34,34 @@ impl MaxBandwidth {
         self.cycle.max(self.last_cycle)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_maximum_is_kept_for_two_cycles() {
+        let mut bandwidth = MaxBandwidth::default();
+        bandwidth.on_sample(9, false);
+        bandwidth.start_cycle();
+        bandwidth.on_sample(5, false);
+        assert_eq!(bandwidth.max(), 9);
+
+        bandwidth.start_cycle();
+        bandwidth.start_cycle();
+        assert_eq!(bandwidth.max(), 5);
+    }
+
+    #[test]
+    fn a_sender_that_paused_can_only_raise_it() {
+        let mut bandwidth = MaxBandwidth::default();
+        bandwidth.on_sample(9, false);
+        bandwidth.start_cycle();
+        bandwidth.on_sample(3, true);
+        bandwidth.start_cycle();
+        assert_eq!(bandwidth.max(), 9);
+
+        bandwidth.on_sample(12, true);
+        assert_eq!(bandwidth.max(), 12);
+    }
+}

@@ -51,6 +51,10 @@ pub struct Excess {
     pub is_queued: bool,
     /// Bytes in flight when it was sent.
     pub in_flight: u64,
+    /// When what lost it began to be sent.
+    pub since: Duration,
+    /// Packets lost of it so far.
+    pub lost: f64,
 }
 
 impl Stretch {
@@ -87,7 +91,12 @@ impl LossMeter {
         }
     }
 
-    /// From here on packets leave at another pace.
+    /// Packets have another size.
+    pub fn on_mtu(&mut self, bytes: u64) {
+        self.datagram = bytes.max(1) as f64;
+    }
+
+    /// A stretch begins here.
     pub fn start(&mut self, now: Duration) {
         if let Some(last) = self.stretches.back_mut() {
             last.until = Some(now);
@@ -182,7 +191,12 @@ impl LossMeter {
             !stretch.judged && stretch.rate(now) > bound && stretch.lost > allowed(stretch.sent, baseline)
         })?;
         found.judged = true;
-        Some(Excess { is_queued: found.queued, in_flight: found.in_flight })
+        Some(Excess {
+            is_queued: found.queued,
+            in_flight: found.in_flight,
+            since: found.since,
+            lost: found.lost,
+        })
     }
 
     /// Loss that does not come of the rate, as a part of what is sent.
@@ -212,4 +226,118 @@ impl LossMeter {
 /// Packets that may be lost of `sent` without a reason to slow down.
 pub fn allowed(sent: f64, baseline: f64) -> f64 {
     (baseline + TOLERANCE) * sent + (SIGMAS * (BURST * sent * baseline).sqrt()).max(ONE_BURST)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::testbed::lost_packet;
+    use super::*;
+
+    /// The path's rate: a thousand packets a second of 1000 bytes.
+    const RATE: u64 = 1_000_000;
+
+    fn at(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    /// A second in which `sent` packets leave and `lost` of them are lost; the next stretch begins.
+    fn second(meter: &mut LossMeter, from_s: u64, sent: u64, lost: u64) {
+        meter.start(at(1000 * from_s));
+        for _ in 0..sent {
+            meter.on_sent(1000);
+        }
+        for _ in 0..lost {
+            meter.on_lost(at(1000 * from_s + 500), &lost_packet(at(1000 * from_s)));
+        }
+        meter.start(at(1000 * from_s + 1000));
+    }
+
+    #[test]
+    fn loss_below_the_rate_is_the_baseline() {
+        let mut meter = LossMeter::new(1000);
+        second(&mut meter, 1, 700, 35);
+        meter.settle(at(9000), at(100), RATE);
+
+        assert!((meter.baseline() - 0.05).abs() < 1e-9);
+    }
+
+    #[test]
+    fn loss_at_the_rate_is_not() {
+        let mut meter = LossMeter::new(1000);
+        second(&mut meter, 1, 1000, 50);
+        meter.settle(at(9000), at(100), RATE);
+
+        assert_eq!(meter.baseline(), 0.0);
+    }
+
+    #[test]
+    fn loss_behind_a_queue_is_not_either() {
+        let mut meter = LossMeter::new(1000);
+        meter.start(at(1000));
+        meter.on_sent(1000);
+        meter.on_queue(at(1500), at(100));
+        second(&mut meter, 2, 0, 0);
+        meter.settle(at(9000), at(100), RATE);
+
+        assert_eq!(meter.evidence(), 0.0);
+    }
+
+    #[test]
+    fn as_much_loss_at_the_rate_as_below_it_is_no_excess() {
+        let mut meter = LossMeter::new(1000);
+        second(&mut meter, 1, 700, 35);
+        meter.settle(at(2500), at(100), RATE);
+        second(&mut meter, 3, 1000, 60);
+
+        assert!(meter.excess(at(4500), RATE).is_none());
+    }
+
+    #[test]
+    fn more_loss_at_the_rate_than_below_it_is_reported_once() {
+        let mut meter = LossMeter::new(1000);
+        second(&mut meter, 1, 700, 0);
+        meter.settle(at(2500), at(100), RATE);
+        second(&mut meter, 3, 1250, 250);
+
+        assert!(meter.excess(at(4500), RATE).is_some_and(|excess| !excess.is_queued));
+        assert!(meter.excess(at(4500), RATE).is_none());
+    }
+
+    #[test]
+    fn loss_that_proved_false_is_no_excess() {
+        let mut meter = LossMeter::new(1000);
+        second(&mut meter, 1, 1000, 100);
+        for _ in 0..80 {
+            meter.on_spurious(1000, at(1000));
+        }
+
+        assert!(meter.excess(at(2500), RATE).is_none());
+    }
+
+    #[test]
+    fn what_the_receiver_dropped_is_no_excess() {
+        let mut meter = LossMeter::new(1000);
+        meter.excuse(100, at(9000));
+        second(&mut meter, 1, 1000, 100);
+
+        assert!(meter.excess(at(2500), RATE).is_none());
+    }
+
+    #[test]
+    fn an_excuse_does_not_last() {
+        let mut meter = LossMeter::new(1000);
+        meter.excuse(100, at(1400));
+        second(&mut meter, 1, 1000, 100);
+
+        assert!(meter.excess(at(2500), RATE).is_some());
+    }
+
+    #[test]
+    fn a_baseline_is_never_more_than_is_believed() {
+        let mut meter = LossMeter::new(1000);
+        second(&mut meter, 1, 700, 400);
+        meter.settle(at(9000), at(100), RATE);
+
+        assert_eq!(meter.baseline(), BASELINE_MAX);
+    }
 }

@@ -54,7 +54,7 @@ pub struct Bbr {
     rounds: u64,
     /// Deliveries at which the round trip ends.
     round_ends: u64,
-    /// The rate that the latest round delivered, bytes a second, and the one that this round has so far.
+    /// The best rate of the latest round, bytes a second, and of this one so far.
     latest: u64,
     round_latest: u64,
     /// The newest sample, bytes a second.
@@ -71,6 +71,8 @@ pub struct Bbr {
     rival: Option<Cubic>,
     /// Largest queue seen while competing.
     rival_queue: Duration,
+    /// The round in which drops at the receiver were last answered.
+    drops_answered_in: Option<u64>,
     undo: Option<Undo>,
 }
 
@@ -81,7 +83,15 @@ struct Undo {
     inflight_high: Option<u64>,
     lost_bytes: u64,
     spurious_bytes: u64,
-    at: Duration,
+    /// When the packets were sent whose loss was answered.
+    since: Duration,
+    until: Duration,
+}
+
+impl Undo {
+    fn covers(&self, packet: &LostPacket) -> bool {
+        (self.since..=self.until).contains(&packet.state.sent_at)
+    }
 }
 
 impl Bbr {
@@ -112,6 +122,7 @@ impl Bbr {
             inflight_high: None,
             rival: None,
             rival_queue: Duration::ZERO,
+            drops_answered_in: None,
             undo: None,
         }
     }
@@ -126,7 +137,7 @@ impl Bbr {
     pub fn on_lost(&mut self, now: Duration, packet: &LostPacket) {
         self.loss.on_lost(now, packet);
         if let Some(undo) = &mut self.undo
-            && packet.state.sent_at <= undo.at
+            && undo.covers(packet)
         {
             undo.lost_bytes += packet.bytes;
         }
@@ -140,7 +151,11 @@ impl Bbr {
             rival.on_spurious(packet);
         }
         let Some(undo) = &mut self.undo else { return };
+        if !undo.covers(packet) {
+            return;
+        }
         undo.spurious_bytes += packet.bytes;
+        // With half of it gone, what is left is no more than chance and the tolerance.
         if 2 * undo.spurious_bytes >= undo.lost_bytes {
             self.bandwidth = undo.bandwidth;
             self.inflight_high = undo.inflight_high;
@@ -160,7 +175,7 @@ impl Bbr {
             self.loss.on_queue(now, self.smoothed_rtt);
         }
         let round_ended = self.on_rate(now, ack);
-        self.on_receiver_drops(now, ack, round_ended);
+        self.on_receiver_drops(now, ack);
         self.loss.settle(now, 2 * self.smoothed_rtt, self.bandwidth.max());
         self.advance(now, ack, round_ended);
     }
@@ -168,6 +183,7 @@ impl Bbr {
     /// Datagrams have another size.
     pub fn on_mtu(&mut self, bytes: u64) {
         self.datagram = bytes;
+        self.loss.on_mtu(bytes);
         if let Some(rival) = &mut self.rival {
             rival.on_mtu(bytes);
         }
@@ -238,30 +254,39 @@ impl Bbr {
     fn on_rate(&mut self, now: Duration, ack: &AckEvent) -> bool {
         let Some(sample) = ack.rate else { return false };
         self.bandwidth.on_sample(sample.rate, sample.is_app_limited);
+        if !sample.is_app_limited {
+            self.newest = sample.rate;
+        }
         self.round_latest = self.round_latest.max(sample.rate);
-        self.newest = sample.rate;
         if sample.prior_delivered < self.round_ends {
             return false;
         }
         self.round_ends = sample.prior_delivered + sample.delivered;
         self.rounds += 1;
-        self.phase_rounds += 1;
         self.latest = self.round_latest;
         self.round_latest = 0;
+        self.phase_rounds += 1;
         self.loss.start(now);
         true
     }
 
     /// Datagrams that the receiver's socket dropped are no sign of the path's state: their loss is excused, and the rate
     /// falls to what the receiver takes, round by round, as long as there are more.
-    fn on_receiver_drops(&mut self, now: Duration, ack: &AckEvent, round_ended: bool) {
+    fn on_receiver_drops(&mut self, now: Duration, ack: &AckEvent) {
         if ack.receiver_drops == 0 {
             return;
         }
         self.loss.excuse(ack.receiver_drops, now + 2 * self.smoothed_rtt);
-        if round_ended {
-            self.bandwidth.limit(self.latest);
+        if self.drops_answered_in != Some(self.rounds) {
+            self.drops_answered_in = Some(self.rounds);
+            self.limit_bandwidth(self.newest);
         }
+    }
+
+    /// What arrives is what can be had; but one answer does not take all on the word of one sample.
+    fn limit_bandwidth(&mut self, rate: u64) {
+        let least = whole(BETA * self.bandwidth.max() as f64);
+        self.bandwidth.limit(rate.max(least));
     }
 
     /// A stretch lost more than the path does by itself.
@@ -269,16 +294,127 @@ impl Bbr {
         self.undo = Some(Undo {
             bandwidth: self.bandwidth,
             inflight_high: self.inflight_high,
-            lost_bytes: 0,
+            lost_bytes: whole(excess.lost) * self.datagram,
             spurious_bytes: 0,
-            at: now,
+            since: excess.since,
+            until: now,
         });
         if excess.is_queued {
             let least = self.product(1.0) + self.allowance();
             self.inflight_high = Some(least.max(whole((1.0 - HEADROOM) * excess.in_flight as f64)));
         } else {
-            let least = whole(BETA * self.bandwidth.max() as f64);
-            self.bandwidth.limit(self.newest.max(least));
+            self.limit_bandwidth(self.newest);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::RateSample;
+    use super::super::testbed::{lost_packet, plain_ack};
+    use super::*;
+
+    const RTT: Duration = Duration::from_millis(100);
+
+    fn at(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    /// An acknowledgement that measured this rate, each in a round of its own.
+    fn measured(number: u64, rate: u64) -> AckEvent {
+        let sample = RateSample {
+            rate,
+            prior_delivered: number * 1000,
+            delivered: 1000,
+            lost: 0,
+            interval: RTT,
+            in_flight: 0,
+            is_app_limited: false,
+        };
+        AckEvent { rate: Some(sample), rtt: Some(RTT), in_flight: 0, ..plain_ack(1000, 0) }
+    }
+
+    /// In steady state at a megabyte a second.
+    fn cruising() -> (Bbr, u64) {
+        let mut bbr = Bbr::new(1000, 32_000, RTT);
+        let mut number = 0;
+        while bbr.phase != Phase::Cruise {
+            number += 1;
+            bbr.on_ack(at(100 * number), &measured(number, 1_000_000));
+        }
+        (bbr, number)
+    }
+
+    #[test]
+    fn the_first_window_is_paced_over_a_round_trip() {
+        let bbr = Bbr::new(1000, 32_000, RTT);
+
+        assert_eq!(bbr.window(), 32_000);
+        assert_eq!(bbr.pacing_rate(), 320_000);
+    }
+
+    #[test]
+    fn cruising_sends_what_arrives() {
+        let (bbr, _) = cruising();
+
+        assert_eq!(bbr.pacing_rate(), 1_000_000);
+        assert!((200_000..230_000).contains(&bbr.window()), "{}", bbr.window());
+    }
+
+    /// Sends a round trip's worth at `start_ms` and loses a fifth of it, packet by packet.
+    fn lose_a_fifth(bbr: &mut Bbr, start_ms: u64) {
+        bbr.loss.start(at(start_ms));
+        for n in 0..100 {
+            bbr.on_sent(at(start_ms + n), 1000, 100_000);
+        }
+        bbr.loss.start(at(start_ms + 100));
+        for _ in 0..20 {
+            bbr.on_lost(at(start_ms + 110), &lost_packet(at(start_ms)));
+        }
+    }
+
+    #[test]
+    fn loss_without_a_queue_lowers_the_rate_to_what_arrived() {
+        let (mut bbr, number) = cruising();
+        lose_a_fifth(&mut bbr, 100 * number);
+        bbr.on_ack(at(100 * (number + 2)), &measured(number + 1, 800_000));
+
+        assert_eq!(bbr.bandwidth.max(), 800_000);
+        assert_eq!(bbr.phase, Phase::Down);
+    }
+
+    #[test]
+    fn one_answer_never_takes_more_than_thirty_percent() {
+        let (mut bbr, number) = cruising();
+        lose_a_fifth(&mut bbr, 100 * number);
+        bbr.on_ack(at(100 * (number + 2)), &measured(number + 1, 100_000));
+
+        assert_eq!(bbr.bandwidth.max(), 700_000);
+    }
+
+    #[test]
+    fn an_answer_to_loss_that_was_none_is_taken_back() {
+        let (mut bbr, number) = cruising();
+        lose_a_fifth(&mut bbr, 100 * number);
+        bbr.on_ack(at(100 * (number + 2)), &measured(number + 1, 800_000));
+        for _ in 0..9 {
+            bbr.on_spurious(&lost_packet(at(100 * number)));
+        }
+        assert_eq!(bbr.bandwidth.max(), 800_000, "more than half of it is still believed");
+
+        bbr.on_spurious(&lost_packet(at(100 * number)));
+        assert_eq!(bbr.bandwidth.max(), 1_000_000);
+    }
+
+    #[test]
+    fn what_the_receivers_socket_drops_is_excused_while_the_rate_falls() {
+        let (mut bbr, number) = cruising();
+        let drops = AckEvent { receiver_drops: 20, ..measured(number + 1, 800_000) };
+        bbr.on_ack(at(100 * (number + 1)), &drops);
+        lose_a_fifth(&mut bbr, 100 * (number + 1));
+        bbr.on_ack(at(100 * (number + 3)), &measured(number + 2, 800_000));
+
+        assert_eq!(bbr.bandwidth.max(), 800_000, "the receiver takes no more");
+        assert_ne!(bbr.phase, Phase::Down, "the path is not to blame");
     }
 }

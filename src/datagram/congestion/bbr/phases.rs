@@ -31,9 +31,14 @@ const FLAT_ROUNDS: u32 = 3;
 const CRUISE_MIN: Duration = Duration::from_secs(2);
 const CRUISE_SPREAD_MS: u64 = 1000;
 const CRUISE_ROUNDS: u32 = 16;
+/// Futile probes stretch the wait by two to this power at most.
+const MAX_FUTILE: u32 = 6;
+/// One Up takes no more than so many steps while there is a queue: what it gains there, others lose.
+const CONTENDED_GAINS: u32 = 1;
 /// After a probe that found more.
 const GAINED_ROUNDS: u32 = 8;
-const MAX_FUTILE: u32 = 6;
+/// So many rounds behind a long queue are no passing burst.
+const LONG_ROUNDS: u32 = 8;
 /// Up goes on while a round delivers this much more than the last.
 const UP_GROWTH: f64 = 1.03;
 /// Drain ends after so many rounds at the latest: what is there then isn't its own.
@@ -41,7 +46,7 @@ const DRAIN_ROUNDS: u32 = 4;
 /// Down ends after so many rounds at the latest.
 const DOWN_ROUNDS: u32 = 4;
 /// Packets below the path's rate that a baseline should rest on, if there is any loss.
-pub const BASELINE_PACKETS: f64 = 300.0;
+const BASELINE_PACKETS: f64 = 300.0;
 
 /// Without a look at the empty queue for this long, the flow makes one (draft-ietf-ccwg-bbr, section 2.6).
 const PROBE_RTT_INTERVAL: Duration = Duration::from_secs(5);
@@ -90,8 +95,11 @@ impl Phase {
 /// What Startup has seen.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Startup {
+    /// The bandwidth at the last round that grew, bytes a second.
     full: u64,
+    /// Rounds in a row that did not.
     flat: u32,
+    /// Bytes acknowledged and lost in this round.
     delivered: u64,
     lost: u64,
 }
@@ -109,10 +117,12 @@ pub struct Cycle {
     is_deep: bool,
     /// The bandwidth was found in haste, or lowered for a loss that may have been chance: probe soon.
     is_unsure: bool,
-    /// The last probe found more: so may the next.
-    has_gained: bool,
+    /// How often the last Up found that it gained.
+    gains: u32,
     /// How often in a row probing found nothing but loss: each time, the next probe waits twice as long.
     futile: u32,
+    /// Rounds in a row behind a long queue.
+    long_rounds: u32,
     /// Draws the cruising time; any number does.
     dice: u64,
 }
@@ -159,6 +169,7 @@ impl Bbr {
             }
             Phase::Down => self.in_down(now),
             Phase::Cruise => self.in_cruise(now),
+            // A queue that stands although this flow trims has another builder: Up would only overflow it.
             Phase::Refill
                 if self.phase_rounds >= 1 && self.path.round_queue() > self.path.threshold() * 3 =>
             {
@@ -180,7 +191,19 @@ impl Bbr {
             self.check_base(now);
         }
         if round_ended {
+            self.forget_faster_times();
             self.path.start_round();
+        }
+    }
+
+    /// Behind a long queue, what arrives is what the path has for this flow. When that stays below what is believed, the
+    /// path has become slower, and waiting for the filter to forget would only keep the queue up.
+    fn forget_faster_times(&mut self) {
+        let is_long = self.path.round_queue() > self.path.base() * 3 / 4;
+        let is_steady = matches!(self.phase, Phase::Down | Phase::Cruise);
+        self.cycle.long_rounds = if is_long && is_steady { self.cycle.long_rounds + 1 } else { 0 };
+        if self.cycle.long_rounds >= LONG_ROUNDS {
+            self.limit_bandwidth(self.latest);
         }
     }
 
@@ -247,7 +270,7 @@ impl Bbr {
             let rounds = self.path.base() * CRUISE_ROUNDS;
             let long = rounds.max(CRUISE_MIN + spread);
             let short = (rounds * (1 << self.cycle.futile.min(MAX_FUTILE))).min(long);
-            self.cycle.cruise = if self.cycle.has_gained {
+            self.cycle.cruise = if self.cycle.gains > 0 {
                 self.path.base() * GAINED_ROUNDS
             } else if self.cycle.is_unsure {
                 short
@@ -255,7 +278,7 @@ impl Bbr {
                 long
             };
             self.cycle.is_unsure = false;
-            self.cycle.has_gained = false;
+            self.cycle.gains = 0;
             self.go(now, Phase::Cruise);
         }
     }
@@ -284,9 +307,8 @@ impl Bbr {
         let has_grown = got as f64 > UP_GROWTH * self.cycle.before as f64;
         self.cycle.before = self.cycle.before.max(got);
         self.cycle.judged_at = now;
-        if has_grown {
-            self.cycle.has_gained = true;
-        } else {
+        self.cycle.gains += u32::from(has_grown);
+        if !has_grown || has_queue && self.cycle.gains > CONTENDED_GAINS {
             self.end_up(now);
         }
     }
@@ -304,6 +326,9 @@ impl Bbr {
             self.cycle.is_unsure |= !excess.is_queued;
             if self.phase == Phase::Up {
                 self.cycle.futile += 1;
+            }
+            if !excess.is_queued {
+                self.cycle.gains = 0;
             }
             if self.phase != Phase::Down {
                 self.go(now, Phase::Down);

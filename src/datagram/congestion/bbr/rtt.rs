@@ -109,3 +109,48 @@ impl PathRtt {
         (self.base() / QUEUE_DIVISOR).max(QUEUE_MIN)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    #[test]
+    fn a_sample_within_two_percent_confirms_the_base() {
+        let mut path = PathRtt::new(ms(100));
+        path.on_sample(ms(1000), ms(100));
+        path.on_sample(ms(2000), ms(102));
+        path.on_sample(ms(3000), ms(103));
+
+        assert_eq!(path.confirmed_at(), ms(2000));
+    }
+
+    #[test]
+    fn one_late_packet_is_no_queue() {
+        let mut path = PathRtt::new(ms(100));
+        for rtt in [100, 120, 118] {
+            path.on_sample(ms(1000), ms(rtt));
+        }
+        assert_eq!(path.queue(), ms(0));
+
+        path.on_sample(ms(1000), ms(119));
+        assert_eq!(path.queue(), ms(18));
+    }
+
+    #[test]
+    fn a_longer_path_becomes_the_base_within_two_eras() {
+        let mut path = PathRtt::new(ms(100));
+        path.on_sample(ms(0), ms(100));
+        for second in 1..=61 {
+            path.on_sample(ms(1000 * second), ms(150));
+            if second < 30 {
+                assert_eq!(path.base(), ms(100));
+            }
+        }
+
+        assert_eq!(path.base(), ms(150));
+    }
+}

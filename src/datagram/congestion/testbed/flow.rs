@@ -59,6 +59,8 @@ pub struct Flow {
     pub next_send: Duration,
     pub heard_at: Duration,
     pub spurious: u64,
+    /// It sends no more.
+    pub has_stopped: bool,
     // Receiver.
     pub pending: Vec<u64>,
     arrived: Vec<bool>,
@@ -95,6 +97,7 @@ impl Flow {
             next_send: Duration::ZERO,
             heard_at: Duration::ZERO,
             spurious: 0,
+            has_stopped: false,
             pending: Vec::new(),
             arrived: Vec::new(),
             largest: None,
@@ -116,7 +119,7 @@ impl Flow {
     }
 
     pub fn has_room(&self) -> bool {
-        self.in_flight + DATAGRAM <= self.controller.window()
+        !self.has_stopped && self.in_flight + DATAGRAM <= self.controller.window()
     }
 
     /// Bytes of one burst.
@@ -146,10 +149,10 @@ impl Flow {
         if self.largest.is_none_or(|(largest, _)| number > largest) {
             self.largest = Some((number, now));
         }
-        let Some(packet) = number.checked_sub(self.first).and_then(|at| self.packets.get(at as usize)) else {
+        let Some(packet) = self.place(number).and_then(|at| self.packets.get(at)) else {
             return;
         };
-        let id = packet.id as usize;
+        let id = usize::try_from(packet.id).expect("ids count packets");
         if self.arrived.len() <= id {
             self.arrived.resize(id + 1024, false);
         }
@@ -174,9 +177,7 @@ impl Flow {
         let mut acked_bytes = 0;
         let mut rtt = None;
         for &number in &ack.numbers {
-            let Some(packet) =
-                number.checked_sub(self.first).and_then(|at| self.packets.get_mut(at as usize))
-            else {
+            let Some(packet) = self.place(number).and_then(|at| self.packets.get_mut(at)) else {
                 continue;
             };
             let state = packet.state;
@@ -246,13 +247,18 @@ impl Flow {
         self.in_flight > 0
     }
 
+    /// Where a packet is kept.
+    fn place(&self, number: u64) -> Option<usize> {
+        number.checked_sub(self.first).and_then(|at| usize::try_from(at).ok())
+    }
+
     fn detect_losses(&mut self, now: Duration) {
         let window = match self.peer {
             Peer::Haul(_) => (self.srtt / 8).max(Duration::from_millis(1)),
             Peer::KernelCubic => self.min_rtt / 4,
         };
         let window = window.max(self.lateness + self.lateness / 8);
-        while let Some(packet) = self.packets.get_mut((self.unjudged - self.first) as usize) {
+        while let Some(packet) = self.place(self.unjudged).and_then(|at| self.packets.get_mut(at)) {
             if packet.fate == Fate::InFlight {
                 let state = packet.state;
                 if state.sent_at >= self.rack_sent_at || state.sent_at + self.rack_rtt + window > now {

@@ -26,15 +26,42 @@ pub struct Link {
     pub late: bool,
     /// Half of the rate is let through, the rest dropped.
     pub policed: bool,
+    /// Acknowledgements take up to this much longer, and this part of them is lost: the next tells what they did.
+    pub back_jitter_ms: f64,
+    pub back_loss: f64,
+    /// The sender's timer ticks this often; zero: exactly.
+    pub tick_ms: f64,
+    /// From this second on, the rate is this part of what it was.
+    pub step: Option<(f64, f64)>,
 }
 
 impl Link {
     pub fn new(mbit: f64, rtt_ms: f64, loss: f64) -> Self {
-        Self { mbit, rtt_ms, queue: 1.0, loss: Loss::Random(loss), late: false, policed: false }
+        Self {
+            mbit,
+            rtt_ms,
+            queue: 1.0,
+            loss: Loss::Random(loss),
+            late: false,
+            policed: false,
+            back_jitter_ms: 0.0,
+            back_loss: 0.0,
+            tick_ms: 0.0,
+            step: None,
+        }
     }
 
     pub fn rtt(&self) -> Duration {
         Duration::from_secs_f64(self.rtt_ms / 1e3)
+    }
+
+    /// When a timer for this moment fires.
+    pub fn tick(&self, due: Duration) -> Duration {
+        if self.tick_ms == 0.0 {
+            return due;
+        }
+        let tick = self.tick_ms / 1e3;
+        Duration::from_secs_f64((due.as_secs_f64() / tick).ceil() * tick)
     }
 
     /// Bytes a second on the wire that can be had.
@@ -69,9 +96,9 @@ pub struct Bottleneck {
     in_burst: bool,
     random: Random,
     /// Queueing delay of each packet since `since`, and their number.
-    pub delay_sum: f64,
-    pub delay_count: f64,
-    pub since: f64,
+    delay_sum: f64,
+    delay_count: f64,
+    since: f64,
 }
 
 impl Bottleneck {
@@ -96,10 +123,11 @@ impl Bottleneck {
         if self.link.policed && !self.take_tokens(now) {
             return None;
         }
-        let rate = self.link.mbit * 125_000.0;
+        let factor = self.link.step.map_or(1.0, |(at, factor)| if now >= at { factor } else { 1.0 });
+        let rate = self.link.mbit * 125_000.0 * factor;
         let backlog = (self.free_at - now).max(0.0);
-        let limit = self.link.queue * self.link.rtt_ms / 1e3;
-        if backlog * rate + WIRE_BYTES > limit * rate {
+        let limit = self.link.queue * self.link.rtt_ms / 1e3 * self.link.mbit * 125_000.0;
+        if backlog * rate + WIRE_BYTES > limit.max(4.0 * WIRE_BYTES) {
             return None;
         }
         if now >= self.since {
@@ -108,6 +136,16 @@ impl Bottleneck {
         }
         self.free_at = now + backlog + WIRE_BYTES / rate;
         (!is_lost).then_some(self.free_at + self.link.rtt_ms / 2e3 + extra)
+    }
+
+    /// Queueing delay of the packets since start-up, or since they were forgotten, seconds.
+    pub fn mean_delay(&self) -> f64 {
+        self.delay_sum / self.delay_count.max(1.0)
+    }
+
+    pub fn forget_delays(&mut self) {
+        self.delay_sum = 0.0;
+        self.delay_count = 0.0;
     }
 
     fn take_tokens(&mut self, now: f64) -> bool {

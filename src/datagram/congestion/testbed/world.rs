@@ -4,8 +4,9 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::Duration;
 
+use super::super::whole;
 use super::flow::{Ack, Flow, Peer};
-use super::link::{Bottleneck, Link};
+use super::link::{Bottleneck, Link, Random};
 
 enum Event {
     Send(usize),
@@ -63,6 +64,7 @@ pub struct World {
     /// Packets sent after start-up, and those of them that the network dropped.
     late_sent: u64,
     late_dropped: u64,
+    random: Random,
 }
 
 impl World {
@@ -79,6 +81,7 @@ impl World {
             send_armed: vec![Duration::MAX; peers.len()],
             late_sent: 0,
             late_dropped: 0,
+            random: Random(seed.wrapping_mul(0x9e37_79b9) | 1),
         };
         for (index, (_, start)) in peers.iter().enumerate() {
             world.flows[index].heard_at = *start;
@@ -156,9 +159,7 @@ impl World {
             // What is still in flight at the end would not have been sent by a sender of a finite file.
             overhead: (flow.sent as f64 - flow.in_flight_packets()) / flow.unique as f64
                 * (1.0 - link.loss_rate()),
-            queue: world.bottleneck.delay_sum
-                / world.bottleneck.delay_count.max(1.0)
-                / link.rtt().as_secs_f64(),
+            queue: world.bottleneck.mean_delay() / link.rtt().as_secs_f64(),
             late_loss: world.late_dropped as f64 / world.late_sent.max(1) as f64,
             spurious: flow.spurious as f64 / flow.sent as f64,
         }
@@ -190,7 +191,7 @@ impl World {
             }
             if flow.is_paced() {
                 if flow.next_send > now || burst == 0 {
-                    let due = flow.next_send.max(now + Duration::from_micros(1));
+                    let due = self.link.tick(flow.next_send.max(now + Duration::from_micros(1)));
                     if due < self.send_armed[index] {
                         self.send_armed[index] = due;
                         self.at(due, Event::Send(index));
@@ -222,13 +223,16 @@ impl World {
     }
 
     fn acknowledge(&mut self, index: usize) {
+        if self.random.next() < self.link.back_loss {
+            self.ack_armed[index] = true;
+            let due = self.now + self.flows[index].ack_interval();
+            self.at(due, Event::AckTimer(index));
+            return;
+        }
         if let Some(ack) = self.flows[index].acknowledge(self.now) {
-            let arrival = self.now + self.link.rtt() / 2;
+            let jitter = self.random.next() * self.link.back_jitter_ms / 1e3;
+            let arrival = self.now + self.link.rtt() / 2 + Duration::from_secs_f64(jitter);
             self.at(arrival, Event::Ack(index, ack));
         }
     }
-}
-
-fn whole(value: f64) -> u64 {
-    value as u64
 }
