@@ -65,7 +65,7 @@ mod tests {
 
     #[test]
     fn counts_stand_below_each_other_and_long_lists_are_cut() {
-        let range = |offset| MissingRange { file: "big".to_owned(), offset: offset * 4000, len: 1400 };
+        let range = |offset: u64| MissingRange { file: "big".to_owned(), offset: offset * 4000, len: 1400 };
         let raw = RawFigures {
             sent: 10_000,
             received: 9_990,

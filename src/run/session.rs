@@ -280,10 +280,7 @@ impl Session {
     pub fn set_raw(&self, carrier: Carrier) -> Result<(), Violation> {
         let result = match &mut self.lock().role {
             Role::Sender(sender) => sender.set_raw(carrier),
-            Role::Receiver(receiver) => {
-                receiver.set_raw(carrier);
-                Ok(())
-            }
+            Role::Receiver(receiver) => receiver.set_raw(carrier),
             Role::Lister(_) => Err(Violation::new("a listing has no flow")),
         };
         self.wake();

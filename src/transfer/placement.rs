@@ -244,7 +244,7 @@ mod tests {
             prop_assert_eq!(placement.is_complete(64), count == 64);
             let runs = (0..64).filter(|&i| bitmap[i] && (i == 0 || !bitmap[i - 1])).count();
             prop_assert_eq!(placement.range_count(), runs);
-            let mut missing = vec![true; 64];
+            let mut missing = [true; 64];
             for range in placement.missing(64).unwrap() {
                 for at in range {
                     prop_assert!(!bitmap[usize::try_from(at).unwrap()]);

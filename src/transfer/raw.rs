@@ -162,7 +162,7 @@ impl RawIn {
     }
 
     /// Completes what the flow has counted.
-    pub(super) fn complete(&self, counts: RawReport) -> RawReport {
+    pub(super) fn complete(&self, counts: &RawReport) -> RawReport {
         RawReport {
             discarded: self.discarded,
             intact_files: self.intact_files,
@@ -170,7 +170,7 @@ impl RawIn {
             missing_bytes: self.missing_bytes,
             missing: self.missing.clone(),
             more_ranges: self.more_ranges,
-            ..counts
+            ..counts.clone()
         }
     }
 }

@@ -310,10 +310,13 @@ impl Receiver {
     // --- Over a raw flow ---
 
     /// Content comes over this raw flow.
-    pub fn set_raw(&mut self, carrier: Carrier) {
-        if self.raw.is_none() {
-            self.raw = Some(RawIn::new(carrier));
+    pub fn set_raw(&mut self, carrier: Carrier) -> Result<(), Violation> {
+        // protocol.md [RAW-2]
+        if self.raw.is_some() || self.received_bytes > 0 {
+            return Err(Violation::new("it asked for a raw flow twice, or behind content"));
         }
+        self.raw = Some(RawIn::new(carrier));
+        Ok(())
     }
 
     /// Whether content comes over a raw flow.
@@ -381,7 +384,7 @@ impl Receiver {
         let raw = self.raw.as_mut().expect("who reports on a raw flow has one");
         assert!(raw.packets.is_some() && raw.report.is_none());
         let attempt = raw.carrier - limits::FLOW_NUMBER_MIN;
-        let report = raw.complete(RawReport { attempt, ..counts });
+        let report = raw.complete(&RawReport { attempt, ..counts });
         raw.report = Some(report.clone());
         self.control.push_back(Frame::Message(Message::RawReport(report)));
     }

@@ -148,7 +148,7 @@ impl World {
 
     /// Pushes a file in chunks; gives its bytes.
     fn push(&mut self, file: u64, len: usize, chunk_bytes: usize) -> Vec<u8> {
-        let content: Vec<u8> = (0..len).map(|i| (i * 31 + i / 251 + 7) as u8).collect();
+        let content: Vec<u8> = (0..len).map(|i| (i * 31 + i / 251 + 7).to_le_bytes()[0]).collect();
         let (mut offset, mut to) = (0, self.sender.sent_to() + 1_000_000 * file);
         for bytes in content.chunks(chunk_bytes) {
             to += bytes.len() as u64;

@@ -43,7 +43,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// A flow beside TCP is given up when it is silent for so long.
 const SILENCE: Duration = Duration::from_millis(600);
 /// A flow on which nothing was heard for so many round trips after its opening is blocked.
-const BLOCKED_ROUNDS: u32 = 6;
+pub(super) const BLOCKED_ROUNDS: u32 = 6;
 /// What a person is told about a flow that is not heard.
 pub(super) const BLOCKED: &str = "UDP does not get through: a firewall on the way, or at the other end, blocks its port; use --transport auto or tcp";
 /// How long the system's buffer may stay full.

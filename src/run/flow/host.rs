@@ -99,10 +99,10 @@ impl FlowHost {
         drop(state);
         if open.mode == FlowMode::Raw {
             // protocol.md [RAW-2]
-            if !open.is_only || open.rate_bps == 0 || open.attempt > 0 {
+            if !open.is_only || open.rate_bps == 0 {
                 return Err(Violation::new("it asked for a raw flow without a rate, or beside another way"));
             }
-            session.set_raw(limits::FLOW_NUMBER_MIN)?;
+            session.set_raw(limits::FLOW_NUMBER_MIN + open.attempt)?;
         }
         let refusal = FlowAccept { attempt: open.attempt, connection: 0, port: 0 };
         let Some(hub) = &self.hub else { return Ok(refusal) };

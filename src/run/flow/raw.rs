@@ -17,7 +17,7 @@ use super::{
         session::{Role, Session},
         wait,
     },
-    end::{BLOCKED, EndConfig},
+    end::{BLOCKED, BLOCKED_ROUNDS, EndConfig},
     hub::{Intake, Shared},
 };
 use crate::{
@@ -321,8 +321,10 @@ impl RawFlow {
             RawSide::Sender(sender) => sender.asking_since(),
             RawSide::Receiver(receiver) => receiver.last_heard().is_none().then_some(Duration::ZERO),
         };
-        let times = if self.config.is_client { 1 } else { 2 };
-        waiting_since.is_some_and(|since| now.saturating_sub(since) >= limits::FLOW_BLOCKED_AFTER * times)
+        // protocol.md [FLOW-7]
+        let blocked_after = limits::FLOW_BLOCKED_AFTER.max(self.session.path_rtt() * BLOCKED_ROUNDS);
+        let blocked_after = blocked_after * if self.config.is_client { 1 } else { 2 };
+        waiting_since.is_some_and(|since| now.saturating_sub(since) >= blocked_after)
             && !self.is_told.load(Relaxed)
     }
 

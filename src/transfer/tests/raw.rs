@@ -20,6 +20,11 @@ fn a_raw_flow_is_for_content_that_is_asked_for() {
     sender.on_piece(data(0, 0, 5, false));
     assert!(sender.poll_frame(CONTROL).is_some());
     assert!(sender.set_raw(FLOW).is_err(), "some of it went over TCP");
+    assert!(raw_sending(&[]).set_raw(FLOW + 1).is_err(), "there is one already");
+    assert!(raw_receiving(&[]).set_raw(FLOW + 1).is_err(), "there is one already");
+    let mut receiver = receiving(&[file(5)]);
+    receiver.handle_frame(CONTROL, content_of(0, 0, 5)).unwrap();
+    assert!(receiver.set_raw(FLOW).is_err(), "some of it came over TCP");
 }
 
 #[test]
@@ -222,7 +227,7 @@ fn raw_sending(kinds: &[Kind]) -> Sender<u64> {
 
 fn raw_receiving(kinds: &[Kind]) -> Receiver {
     let mut receiver = receiving(kinds);
-    receiver.set_raw(FLOW);
+    receiver.set_raw(FLOW).unwrap();
     receiver
 }
 
