@@ -19,8 +19,8 @@ use haul::wire::frame::{FileEnd, Frame, FrameError, FrameReader, FrameType, Plac
 use haul::wire::hello::{Hello, Join};
 use haul::wire::message::{
     Auth, AuthMethod, Close, Code, Entries, Entry, FileFailed, Finish, FlowAccept, FlowMode, FlowOpen,
-    Intent, Kind, Law, Listed, Message, MessageError, Mtime, NotKept, Open, Outcome, Outcomes, Overwrite,
-    Ping, Receipt, Stats, StreamEnd, Unlisted, Want, Wants, Welcome,
+    Intent, Kind, Law, Listed, Message, MessageError, Mtime, NOT_KNOWN, NotKept, Open, Outcome, Outcomes,
+    Overwrite, Ping, RawEnd, RawRange, RawReport, Receipt, Stats, StreamEnd, Unlisted, Want, Wants, Welcome,
 };
 use serde_json::Value;
 
@@ -186,6 +186,7 @@ fn lists_texts_and_numbers_are_taken_just_to_their_limits() {
         |max_streams: u16| Message::Welcome(Welcome { proof: [0; 32], session: [0; 16], max_streams });
     let ended = |stream: u16| Message::StreamEnd(StreamEnd { stream, received: 0 });
     let opened = |attempt: u16, connection: u32| Message::FlowOpen(flow_open(attempt, connection));
+    let raw = |ranges: usize| Message::RawReport(raw_report(ranges as u64));
     let sources = |count: usize, len: usize| pull(vec![name(len); count], Vec::new(), Vec::new());
     let patterns = |include: usize, exclude: usize, len: usize| {
         pull(Vec::new(), vec![text(len); include], vec![text(len); exclude])
@@ -222,6 +223,7 @@ fn lists_texts_and_numbers_are_taken_just_to_their_limits() {
         ("no connection", streams(1), streams(0)),
         ("a stream", ended(15), ended(16)),
         ("the control connection", ended(1), ended(0)),
+        ("missing ranges", raw(limits::RECORDS_PER_FRAME), raw(limits::RECORDS_PER_FRAME + 1)),
         ("a flow", ended(256), ended(255)),
         ("the last flow", opened(u16::MAX - 256, 1), opened(u16::MAX - 255, 1)),
         ("a flow's name", opened(0, 1), opened(0, 0)),
@@ -391,6 +393,18 @@ fn frames() -> BTreeMap<&'static str, Frame> {
         ),
         ("flow-accept", Message::FlowAccept(FlowAccept { attempt: 0, connection: 0x5d6d_7d8d, port: 7420 })),
         ("flow-refused", Message::FlowAccept(FlowAccept { attempt: 1, connection: 0, port: 0 })),
+        ("raw-end", Message::RawEnd(RawEnd { attempt: 0, packets: 8343 })),
+        ("raw-report", Message::RawReport(raw_report(2))),
+        (
+            "raw-report-unknown",
+            Message::RawReport(RawReport {
+                received: 5,
+                dropped: NOT_KNOWN,
+                checksum_errors: NOT_KNOWN,
+                intact_files: 1,
+                ..RawReport::default()
+            }),
+        ),
     ];
     let by_hand = [
         ("data", data.clone()),
@@ -402,6 +416,22 @@ fn frames() -> BTreeMap<&'static str, Frame> {
         ("feedback-credit", Frame::Feedback { credit: 64 << 20, placed: Vec::new() }),
     ];
     messages.map(|(name, message)| (name, Frame::Message(message))).into_iter().chain(by_hand).collect()
+}
+
+fn raw_report(ranges: u64) -> RawReport {
+    RawReport {
+        attempt: 0,
+        received: 8341,
+        out_of_order: 7,
+        farthest: 12,
+        duplicated: 3,
+        damaged: 1,
+        intact_files: 2,
+        damaged_files: 1,
+        missing_bytes: ranges * 1405,
+        missing: (1..=ranges).map(|i| RawRange { file: 2, offset: i * 140_500, len: 1405 }).collect(),
+        ..RawReport::default()
+    }
 }
 
 fn flow_open(attempt: u16, connection: u32) -> FlowOpen {

@@ -19,7 +19,8 @@ use super::{
     output::Output,
     peer::{self, Place},
     retry,
-    transfer::{self, ClientOptions, WriteOptions},
+    transfer::{self, ClientOptions, Transport, WriteOptions},
+    units::Bitrate,
 };
 use crate::{
     file::path::RelPath,
@@ -46,6 +47,9 @@ pub struct Args {
     /// the end
     #[arg(short, long, value_name = "TARGET")]
     pub output: Option<PathBuf>,
+    /// Ask the sender for at most this rate, such as 200mbit; with --transport udp or udp-raw
+    #[arg(long, value_name = "RATE")]
+    pub rate: Option<Bitrate>,
     /// How files are written.
     #[command(flatten)]
     pub write: WriteOptions,
@@ -56,6 +60,13 @@ pub struct Args {
 
 /// Gets, and says what happened.
 pub fn run(args: &Args, out: &Output) -> anyhow::Result<Exit> {
+    let mut options = args.options.session(args.rate)?;
+    // It limits what leaves here, and that is not content.
+    options.rate_bps = None;
+    if args.rate.is_some() && !matches!(args.options.transport, Transport::Udp | Transport::UdpRaw) {
+        let text = "--rate asks for a rate over UDP: add --transport udp or udp-raw";
+        return Err(Failure::new(Exit::Usage, text).into());
+    }
     let (place, sources) = sources(args, out)?;
     let expect = args.options.expected()?;
     let home = peer::home()?;
@@ -65,8 +76,15 @@ pub fn run(args: &Args, out: &Output) -> anyhow::Result<Exit> {
     if is_in_order && out.is_json() {
         return Err(Failure::new(Exit::Usage, "--json and -o - both need standard output").into());
     }
-    let options = args.options.session(None)?;
-    let eager = landing.is_new && !options.dry_run && matches!(expect, Expect::None | Expect::One(_));
+    if is_in_order && args.options.is_raw() {
+        let text = "-o - needs every byte in order, and --transport udp-raw promises none";
+        return Err(Failure::new(Exit::Usage, text).into());
+    }
+    // protocol.md [RAW-2]
+    let eager = !args.options.is_raw()
+        && landing.is_new
+        && !options.dry_run
+        && matches!(expect, Expect::None | Expect::One(_));
     let target = Target::new(TargetConfig {
         place: landing.place,
         digest: options.digest,

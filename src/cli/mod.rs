@@ -34,6 +34,7 @@ pub mod options;
 pub mod output;
 pub mod peer;
 pub mod progress;
+mod raw;
 pub mod retry;
 pub mod send;
 pub mod serve;

@@ -41,13 +41,14 @@ pub struct Args {
 
 /// Sends, and says what happened.
 pub fn run(args: &Args, out: &Output) -> anyhow::Result<Exit> {
+    let options = args.options.session(args.rate)?;
     let (paths, place) = destination(args, out)?;
     let expect = args.options.expected()?;
     let source = source(&paths, args, &expect)?;
     let home = peer::home()?;
     let peer = peer::peer(&place, &home, args.options.plain, args.options.timeout)?;
     let wish = Wish::Push { source, target: place.path.clone(), expect };
-    let client = Client::new("send", peer, args.options.session(args.rate)?, wish);
+    let client = Client::new("send", peer, options, wish);
     transfer::run_client(client, &place, &home, args.options.fail_if_nothing, out)
 }
 

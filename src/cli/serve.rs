@@ -340,6 +340,7 @@ fn tell(report: &crate::run::report::Report, is_one_time: bool, out: &Output) {
         }
         None => out.say(&format!("{}: {}", report.peer, transfer::summary(report))),
     }
+    transfer::say_raw(report, out);
 }
 
 fn end_of_signal(is_one_time: bool, out: &Output) -> anyhow::Result<Exit> {

@@ -15,6 +15,7 @@ use super::{
     output::{Output, shown},
     peer::{self, Place},
     progress::{Phase, Progress},
+    raw,
     units::{self, Bitrate},
 };
 use crate::{
@@ -32,7 +33,7 @@ use crate::{
     },
     security::Address,
     transfer::Announced,
-    wire::message::{DigestKind, Law, Overwrite},
+    wire::message::{DigestKind, FlowMode, Law, Overwrite},
 };
 
 /// How often the progress is drawn.
@@ -108,6 +109,8 @@ pub enum Transport {
     Tcp,
     /// UDP, with acknowledgement and repair of our own
     Udp,
+    /// UDP as it is, at the rate of --rate: nothing is repaired, and a report says what arrived
+    UdpRaw,
 }
 
 /// Values of `--congestion`.
@@ -173,8 +176,17 @@ impl FromStr for StreamsOption {
 }
 
 impl ClientOptions {
+    /// Whether content goes over a raw flow.
+    pub fn is_raw(&self) -> bool {
+        self.transport == Transport::UdpRaw
+    }
+
     /// As the session needs them.
     pub fn session(&self, rate: Option<Bitrate>) -> anyhow::Result<Options> {
+        if self.is_raw() && rate.is_none() {
+            let text = "--transport udp-raw needs a --rate, such as 100mbit: nothing tells it to slow down";
+            return Err(Failure::new(Exit::Usage, text).into());
+        }
         if self.congestion == CongestionOption::Fixed && rate.is_none() {
             return Err(Failure::new(Exit::Usage, "--congestion fixed needs --rate").into());
         }
@@ -185,7 +197,8 @@ impl ClientOptions {
             dry_run: self.dry_run,
             streams: self.streams.0,
             rate_bps: rate.map(Bitrate::bits_per_s),
-            flow: self.flow(rate),
+            // Without content there is nothing to show.
+            flow: self.flow(rate).filter(|_| !(self.is_raw() && self.dry_run)),
         })
     }
 
@@ -194,9 +207,13 @@ impl ClientOptions {
         let is_only = match self.transport {
             Transport::Tcp => return None,
             Transport::Auto => false,
-            Transport::Udp => true,
+            Transport::Udp | Transport::UdpRaw => true,
         };
-        Some(FlowWish { is_only, law: self.congestion.into(), rate_bps: rate.map_or(0, Bitrate::bits_per_s) })
+        let (mode, law) = match self.is_raw() {
+            true => (FlowMode::Raw, Law::Fixed),
+            false => (FlowMode::Reliable, self.congestion.into()),
+        };
+        Some(FlowWish { is_only, mode, law, rate_bps: rate.map_or(0, Bitrate::bits_per_s) })
     }
 
     /// The digests that `--expect` asks for.
@@ -354,10 +371,16 @@ pub fn conclude(report: &Report, fail_if_nothing: bool, out: &Output) -> anyhow:
     if report.error.is_none() || report.files > 0 {
         out.say(&summary(&report));
     }
+    say_raw(&report, out);
     if out.is_json() {
         out.json(&JsonReport { report: &report, exit_code: exit })?;
     }
     Ok(exit)
+}
+
+/// Says what UDP did, if that was what the transfer was for.
+pub fn say_raw(report: &Report, out: &Output) {
+    report.raw.iter().flat_map(raw::lines).for_each(|line| out.say(&line));
 }
 
 /// Failures that are told one by one; all that are kept stand in the JSON.

@@ -28,6 +28,7 @@ mod outgoing;
 pub mod pacer;
 mod path;
 mod ranges;
+pub mod raw;
 mod received;
 mod receiver;
 mod rtt;

@@ -210,6 +210,29 @@ impl Part {
         Ok(())
     }
 
+    /// Lets the file stand beside `name`, readable by whom `mode` says, under a name that says that it is damaged; gives
+    /// that name. Nothing is ever replaced: the first free one of `name.damaged`, `name.damaged.2`, and so on is taken.
+    /// After an error the part is removed.
+    pub fn keep_damaged(mut self, name: &[u8], mode: u32) -> Result<Vec<u8>> {
+        // Nobody is to run it.
+        write::set_mode(self.file()?, mode & 0o666)?;
+        for number in 1..=DAMAGED_MAX {
+            let mut beside = [name, b".damaged"].concat();
+            if number > 1 {
+                beside.extend_from_slice(format!(".{number}").as_bytes());
+            }
+            match self.rename_new(&beside) {
+                Err(Errno::EXIST) => {}
+                Err(errno) => return Err(errno),
+                Ok(()) => {
+                    self.published = true;
+                    return Ok(beside);
+                }
+            }
+        }
+        Err(Errno::EXIST)
+    }
+
     fn rename_new(&self, name: &[u8]) -> Result<()> {
         write::rename_new(&self.dir, self.temp.as_bytes(), name)
     }
@@ -229,6 +252,9 @@ impl Part {
         Ok(self.fd.insert(fd))
     }
 }
+
+/// Damaged files of one name that are kept.
+const DAMAGED_MAX: u32 = 99;
 
 impl Drop for Part {
     fn drop(&mut self) {
@@ -319,6 +345,28 @@ mod tests {
 
         assert_eq!(part.publish(b"name", Replace::Appeared), Err(PublishError::Directory));
         assert_eq!(count(&temp), 1);
+    }
+
+    #[test]
+    fn a_damaged_file_stands_beside_its_name_and_replaces_nothing() {
+        let (temp, dir) = directory();
+        let mut names = TempNames::new(1);
+        std::fs::write(temp.path().join("name"), "live").unwrap();
+        std::fs::write(temp.path().join("name.damaged"), "somebody's").unwrap();
+
+        let mut part = Part::create(Arc::clone(&dir), &mut names).unwrap();
+        part.write_at(0, b"half").unwrap();
+        let kept = part.keep_damaged(b"name", 0o755).unwrap();
+        let again = Part::create(Arc::clone(&dir), &mut names).unwrap().keep_damaged(b"name", 0o600).unwrap();
+        let too_long = Part::create(dir, &mut names).unwrap().keep_damaged(&[b'n'; 255], 0o600);
+
+        assert_eq!((&kept[..], &again[..]), (&b"name.damaged.2"[..], &b"name.damaged.3"[..]));
+        assert_eq!(too_long, Err(Errno::NAMETOOLONG));
+        assert_eq!(std::fs::read(temp.path().join("name")).unwrap(), b"live");
+        assert_eq!(std::fs::read(temp.path().join("name.damaged")).unwrap(), b"somebody's");
+        assert_eq!(std::fs::read(temp.path().join("name.damaged.2")).unwrap(), b"half");
+        assert_eq!(std::fs::metadata(temp.path().join("name.damaged.2")).unwrap().mode() & 0o7777, 0o644);
+        assert_eq!(count(&temp), 4);
     }
 
     #[test]

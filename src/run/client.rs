@@ -28,7 +28,7 @@ use crate::{
     transfer::{CONTROL, Receiver, Sender},
     wire::{
         hello::{FEATURE_BLAKE3, FEATURE_UDP, Hello},
-        message::{DigestKind, FlowOpen, Intent, Message, Open, Overwrite, open_fits},
+        message::{DigestKind, FlowMode, FlowOpen, Intent, Message, Open, Overwrite, open_fits},
     },
 };
 
@@ -210,7 +210,9 @@ async fn drive(
     let request = options.flow.filter(|_| !is_listing).map(FlowWish::request);
     if let Some(request) = request {
         // protocol.md [FLOW-2]: the server knows of it before it has any credit.
-        if request.is_only {
+        if request.mode == FlowMode::Raw {
+            session.set_raw(limits::FLOW_NUMBER_MIN).expect("nothing has been sent");
+        } else if request.is_only {
             session.set_only(limits::FLOW_NUMBER_MIN);
         }
         session.queue_about_flow(Message::FlowOpen(request));

@@ -15,8 +15,8 @@ use super::{
 };
 use crate::{
     file::target::Target,
-    transfer::{Event, Job, Receiver},
-    wire::message::{Entry, Kind},
+    transfer::{Event, Job, Receiver, raw::RawPiece},
+    wire::message::{Entry, Kind, Outcome},
 };
 
 /// Jobs taken at once, so that small files cost less than a lock each.
@@ -123,12 +123,14 @@ impl Writer {
                     self.open.insert(number, entry.clone());
                 }
             }
-            Job::Data { file, offset: 0, .. } | Job::Hole { file, offset: 0, .. } => {
+            Job::Data { file, offset: 0, .. }
+            | Job::Hole { file, offset: 0, .. }
+            | Job::RawPiece(RawPiece { file, offset: 0, .. }) => {
                 if let Some(entry) = self.open.get(file) {
                     self.results.set_current(&entry.name);
                 }
             }
-            Job::End { file, size, digest } => {
+            Job::End { file, size, digest } | Job::RawEnd { file, size, digest } => {
                 self.incoming.remove(file);
                 self.results.set_digest(*digest);
                 if let Some(entry) = self.open.get_mut(file)
@@ -151,6 +153,9 @@ impl Writer {
                 && let Some(entry) = self.open.remove(file)
             {
                 self.incoming.remove(file);
+                if matches!(outcome, Outcome::Failed { .. }) {
+                    self.session.note_failed(*file, &entry.name);
+                }
                 let size = if let Kind::File { size, .. } = entry.kind { size } else { 0 };
                 self.results.add(&entry.name, &entry.kind, size, outcome.clone());
             }
@@ -179,7 +184,7 @@ fn take_jobs(receiver: &mut Receiver) -> Option<Vec<Job>> {
     let mut jobs = Vec::new();
     while jobs.len() < JOBS_AT_ONCE && bytes < BYTES_AT_ONCE {
         let Some(job) = receiver.poll_job() else { break };
-        if let Job::Data { bytes: content, .. } = &job {
+        if let Job::Data { bytes: content, .. } | Job::RawPiece(RawPiece { bytes: content, .. }) = &job {
             bytes += content.len();
         }
         jobs.push(job);

@@ -1,6 +1,6 @@
 //! What a run amounted to, for the final line and for `--json`.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use data_encoding::HEXLOWER;
 use serde::Serialize;
@@ -11,7 +11,10 @@ use super::{
     session::SessionEnd,
     verdict::{Verdict, verdict},
 };
-use crate::wire::message::{DigestKind, NotKept, Stats};
+use crate::{
+    file::path::escape,
+    wire::message::{DigestKind, NOT_KNOWN, NotKept, RawReport, Stats},
+};
 
 /// The result of one session. README, JSON, documents every field.
 #[derive(Clone, Debug, Serialize)]
@@ -24,13 +27,16 @@ pub struct Report {
     pub peer: String,
     /// `sender` or `receiver`.
     pub role: &'static str,
-    /// What carried content: `tcp`, `udp`, or `tcp+udp`.
+    /// What carried content: `tcp`, `udp`, `tcp+udp`, or `udp-raw`.
     pub transport: &'static str,
     /// When content moved from one to the other, and why.
     pub moves: Vec<Move>,
     /// What the flow over UDP did, at its sender.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub flow: Option<FlowReport>,
+    /// What UDP did to the datagrams of a raw flow.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub raw: Option<RawFigures>,
     /// Encrypted and authenticated by TLS; `false` with `--plain`: checksums only.
     pub encrypted: bool,
     /// Nothing was done: this is what would happen.
@@ -123,6 +129,86 @@ pub struct Travel {
     pub moves: Vec<Move>,
     /// See [`Report::flow`].
     pub flow: Option<FlowReport>,
+    /// See [`Report::raw`].
+    pub raw: Option<RawFigures>,
+}
+
+/// What UDP did to the datagrams of a raw flow: counted by the receiver, told to both.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RawFigures {
+    /// Datagrams sent: content, and the few before it that show that the path works.
+    pub sent: u64,
+    /// Those of them that arrived whole.
+    pub received: u64,
+    /// Those that did not: `sent - received`.
+    pub missing: u64,
+    /// What is missing of files, bytes.
+    pub missing_bytes: u64,
+    /// Where it is missing: the first ranges.
+    pub missing_ranges: Vec<MissingRange>,
+    /// Further ranges.
+    pub more_ranges: u64,
+    /// Datagrams that arrived after one that was sent later.
+    pub out_of_order: u64,
+    /// How many numbers the latest of these was behind.
+    pub farthest: u64,
+    /// Arrivals of datagrams that had arrived already.
+    pub duplicated: u64,
+    /// Datagrams that arrived damaged (or were sent by somebody else); they are missing too.
+    pub damaged: u64,
+    /// What the receiver's socket dropped because its buffer was full, as its system counts it: of all flows of this
+    /// socket. `null` where it does not say.
+    pub dropped_by_socket: Option<u64>,
+    /// Datagrams that arrived and whose content the receiver left out, since its disk was too far behind.
+    pub discarded: u64,
+    /// Datagrams that the receiver's system dropped for a wrong UDP checksum, whoever they were for; over IPv4 those of
+    /// a raw flow have none. `null` where it does not say.
+    pub checksum_errors: Option<u64>,
+    /// Files that came whole.
+    pub intact_files: u64,
+    /// Files that did not.
+    pub damaged_files: u64,
+}
+
+/// Bytes of a file that did not come.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct MissingRange {
+    /// Its name, escaped; its number where the name was not kept.
+    pub file: String,
+    /// The first of them.
+    pub offset: u64,
+    /// How many.
+    pub len: u64,
+}
+
+impl RawFigures {
+    /// Of `sent` datagrams; `names` are those of entries that failed.
+    pub fn new(sent: u64, report: &RawReport, names: &BTreeMap<u64, Vec<u8>>) -> Self {
+        let known = |count: u64| (count != NOT_KNOWN).then_some(count);
+        let name = |file: u64| names.get(&file).map_or_else(|| format!("#{file}"), |name| escape(name));
+        let missing_ranges = report.missing.iter().map(|range| MissingRange {
+            file: name(range.file),
+            offset: range.offset,
+            len: range.len,
+        });
+        Self {
+            sent,
+            received: report.received,
+            missing: sent.saturating_sub(report.received),
+            missing_bytes: report.missing_bytes,
+            missing_ranges: missing_ranges.collect(),
+            more_ranges: report.more_ranges,
+            out_of_order: report.out_of_order,
+            farthest: report.farthest,
+            duplicated: report.duplicated,
+            damaged: report.damaged,
+            dropped_by_socket: known(report.dropped),
+            discarded: report.discarded,
+            checksum_errors: known(report.checksum_errors),
+            intact_files: report.intact_files,
+            damaged_files: report.damaged_files,
+        }
+    }
 }
 
 /// What was not kept, by count.
@@ -220,6 +306,7 @@ impl Report {
             transport: facts.travel.transport,
             moves: facts.travel.moves,
             flow: facts.travel.flow,
+            raw: facts.travel.raw,
             encrypted: facts.is_encrypted,
             dry_run: facts.is_dry_run,
             files: counts.files,

@@ -24,7 +24,7 @@ use super::{
     clock,
     error::{Cause, RunError},
     meter::{Meter, Wait},
-    report::{FlowReport, Move, Travel},
+    report::{FlowReport, Move, RawFigures, Travel},
     results::{Failure, Results},
 };
 use crate::{
@@ -35,7 +35,7 @@ use crate::{
     transfer::{CONTROL, Carrier, Receiver, Sender, Violation},
     wire::{
         frame::Frame,
-        message::{Close, Code, Kind, Listed, Message, Receipt, Stats},
+        message::{Close, Code, Kind, Listed, Message, Outcome, Receipt, Stats},
     },
 };
 
@@ -97,6 +97,8 @@ struct State {
     spare: Vec<Vec<u8>>,
     /// Frames about flows that wait for the control connection.
     about_flows: VecDeque<Frame>,
+    /// Names of entries that failed while content went over a raw flow, at most `limits::RECORDS_PER_FRAME`.
+    raw_names: BTreeMap<u64, Vec<u8>>,
 }
 
 /// A running session.
@@ -120,6 +122,7 @@ pub struct Session {
     writers: AtomicUsize,
     cleared: Notify,
     pacer: Option<Mutex<Pacer>>,
+    rate_bps: Option<u64>,
     chunk_bytes: AtomicUsize,
     /// Whether everything that was published was synced first.
     synced: AtomicBool,
@@ -144,7 +147,9 @@ impl Session {
                 last_word: None,
                 spare: Vec::new(),
                 about_flows: VecDeque::new(),
+                raw_names: BTreeMap::new(),
             }),
+            rate_bps,
             work: Condvar::new(),
             carriers: Mutex::default(),
             flows: OnceLock::new(),
@@ -271,6 +276,30 @@ impl Session {
         self.look(|role| matches!(role, Role::Sender(sender) if sender.only().is_some()))
     }
 
+    /// Content goes over this raw flow, and over nothing else.
+    pub fn set_raw(&self, carrier: Carrier) -> Result<(), Violation> {
+        let result = match &mut self.lock().role {
+            Role::Sender(sender) => sender.set_raw(carrier),
+            Role::Receiver(receiver) => receiver.set_raw(carrier),
+            Role::Lister(_) => Err(Violation::new("a listing has no flow")),
+        };
+        self.wake();
+        result
+    }
+
+    /// Most bits of content a second that this side sends, if it was told so.
+    pub fn rate_bps(&self) -> Option<u64> {
+        self.rate_bps
+    }
+
+    /// An entry failed at the receiving side; its name is kept if content goes over a raw flow.
+    pub fn note_failed(&self, file: u64, name: &[u8]) {
+        let mut state = self.lock();
+        if matches!(&state.role, Role::Receiver(receiver) if receiver.is_raw()) {
+            state.note_raw_name(file, name);
+        }
+    }
+
     /// Content moves, and a person is told why.
     pub fn note_move(&self, to: &'static str, why: String) {
         tracing::info!(to, why, "content moves");
@@ -299,12 +328,21 @@ impl Session {
             Role::Receiver(receiver) => receiver.carried_by(),
             Role::Lister(_) => (false, false),
         });
+        let state = self.lock();
+        let (is_raw, report) = match &state.role {
+            Role::Sender(sender) => (sender.is_raw(), sender.raw_report()),
+            Role::Receiver(receiver) => (receiver.is_raw(), receiver.raw_report()),
+            Role::Lister(_) => (false, None),
+        };
+        let raw = report.map(|(sent, report)| RawFigures::new(sent, report, &state.raw_names));
+        drop(state);
         let transport = match (by_tcp, by_flow) {
+            _ if is_raw => "udp-raw",
             (_, false) => "tcp",
             (false, true) => "udp",
             (true, true) => "tcp+udp",
         };
-        Travel { transport, ..self.lock_travel().0.clone() }
+        Travel { transport, raw, ..self.lock_travel().0.clone() }
     }
 
     fn lock_travel(&self) -> MutexGuard<'_, (Travel, usize)> {
@@ -790,9 +828,20 @@ impl State {
 
     fn tell_outcomes(&mut self, results: &Results) {
         let Role::Sender(sender) = &mut self.role else { return };
-        while let Some((_, entry, outcome)) = sender.poll_outcome() {
+        let is_raw = sender.is_raw();
+        let told: Vec<_> = std::iter::from_fn(|| sender.poll_outcome()).collect();
+        for (file, entry, outcome) in told {
             let size = if let Kind::File { size, .. } = entry.kind { size } else { 0 };
+            if is_raw && matches!(outcome, Outcome::Failed { .. }) {
+                self.note_raw_name(file, &entry.name);
+            }
             results.add(&entry.name, &entry.kind, size, outcome);
+        }
+    }
+
+    fn note_raw_name(&mut self, file: u64, name: &[u8]) {
+        if self.raw_names.len() < limits::RECORDS_PER_FRAME {
+            self.raw_names.insert(file, name.to_vec());
         }
     }
 

@@ -17,6 +17,7 @@
 
 pub mod cursor;
 pub mod placement;
+pub mod raw;
 mod receiver;
 mod sender;
 #[cfg(test)]
@@ -71,6 +72,17 @@ pub enum Job {
     },
     /// All content of the file was handed over before this.
     End {
+        /// Entry number.
+        file: u64,
+        /// Its size, bytes.
+        size: u64,
+        /// What the sender computed over it.
+        digest: [u8; 32],
+    },
+    /// Content that came over a raw flow.
+    RawPiece(raw::RawPiece),
+    /// All content of the file that came over a raw flow, and all that will come, was handed over before this.
+    RawEnd {
         /// Entry number.
         file: u64,
         /// Its size, bytes.
@@ -143,6 +155,22 @@ pub enum Event {
         len: u64,
         /// The chunk's buffer, for reuse; without capacity for a hole.
         buffer: Vec<u8>,
+    },
+    /// A [`Job::RawPiece`] was written, or discarded.
+    RawPlaced {
+        /// Bytes.
+        len: u64,
+        /// Datagrams whose content was left out although it is wanted.
+        discarded: u64,
+    },
+    /// A [`Job::RawEnd`] was worked off.
+    RawEnded {
+        /// Entry number.
+        file: u64,
+        /// Whether its bytes are those that were sent.
+        is_intact: bool,
+        /// What did not come.
+        lack: raw::Lack,
     },
     /// The end of an entry.
     Outcome {

@@ -8,6 +8,10 @@ use std::ops::Range;
 
 /// Most separate placed ranges of one file. Credit bounds what an honest sender can scatter to far fewer.
 pub const RANGES_MAX: usize = 65_536;
+/// The same for a file that comes over a raw flow, where every loss leaves a gap: 3 GB of which 10 % are lost, and 4 MiB
+/// of memory. Further pieces are left out.
+pub const RAW_RANGES_MAX: usize = 262_144;
+const _: () = assert!(RANGES_MAX <= RAW_RANGES_MAX);
 
 /// The placed ranges of one file.
 #[derive(Clone, Debug, Default)]
@@ -68,6 +72,15 @@ impl Placement {
 
     /// Enters `len` bytes at `offset`. After an error nothing has changed.
     pub fn place(&mut self, offset: u64, len: u64) -> Result<(), PlaceError> {
+        self.place_among(offset, len, RANGES_MAX)
+    }
+
+    /// As [`Self::place`], with room for as many pieces as a path leaves that loses.
+    pub fn place_raw(&mut self, offset: u64, len: u64) -> Result<(), PlaceError> {
+        self.place_among(offset, len, RAW_RANGES_MAX)
+    }
+
+    fn place_among(&mut self, offset: u64, len: u64, ranges_max: usize) -> Result<(), PlaceError> {
         if len == 0 {
             return Err(PlaceError::Empty { offset });
         }
@@ -96,7 +109,7 @@ impl Placement {
             }
             (true, false) => self.ranges[after - 1].end = end,
             (false, true) => self.ranges[after].start = offset,
-            (false, false) if self.ranges.len() >= RANGES_MAX => return Err(PlaceError::TooScattered),
+            (false, false) if self.ranges.len() >= ranges_max => return Err(PlaceError::TooScattered),
             (false, false) => self.ranges.insert(after, offset..end),
         }
         self.placed_bytes += len;
@@ -110,6 +123,16 @@ impl Placement {
             [only] => *only == (0..size),
             _ => false,
         }
+    }
+
+    /// What is missing of a file of `size` bytes, ascending; `None` if something lies beyond.
+    pub fn missing(&self, size: u64) -> Option<impl Iterator<Item = Range<u64>>> {
+        if self.ranges.last().is_some_and(|last| last.end > size) {
+            return None;
+        }
+        let starts = std::iter::once(0).chain(self.ranges.iter().map(|range| range.end));
+        let ends = self.ranges.iter().map(|range| range.start).chain(std::iter::once(size));
+        Some(starts.zip(ends).map(|(start, end)| start..end).filter(|range| !range.is_empty()))
     }
 
     /// How many bytes are placed.
@@ -221,6 +244,15 @@ mod tests {
             prop_assert_eq!(placement.is_complete(64), count == 64);
             let runs = (0..64).filter(|&i| bitmap[i] && (i == 0 || !bitmap[i - 1])).count();
             prop_assert_eq!(placement.range_count(), runs);
+            let mut missing = [true; 64];
+            for range in placement.missing(64).unwrap() {
+                for at in range {
+                    prop_assert!(!bitmap[usize::try_from(at).unwrap()]);
+                    missing[usize::try_from(at).unwrap()] = false;
+                }
+            }
+            prop_assert_eq!(&missing[..], &bitmap[..]);
+            prop_assert_eq!(placement.missing(63).is_none(), bitmap[63]);
             for start in 0..64 {
                 let run = bitmap[start..].iter().take_while(|&&placed| placed).count();
                 prop_assert_eq!(placement.contiguous_from(start as u64), (start + run) as u64);

@@ -6,12 +6,18 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::{Announced, Carrier, Event, Job, Violation};
+use super::{
+    Announced, Carrier, Event, Job, Violation,
+    raw::{RawIn, RawPiece},
+};
 use crate::{
     limits,
     wire::{
         frame::{FileEnd, Frame, Placed},
-        message::{Finish, Kind, Listed, Message, Outcome, Outcomes, Receipt, StreamEnd, Want, Wants},
+        message::{
+            Finish, Kind, Listed, Message, Outcome, Outcomes, RawEnd, RawReport, Receipt, StreamEnd, Want,
+            Wants,
+        },
     },
 };
 
@@ -54,6 +60,8 @@ pub struct Receiver {
     control: VecDeque<Frame>,
     finish: Option<Finish>,
     receipt_sent: bool,
+    /// Content comes over a raw flow.
+    raw: Option<RawIn>,
     carriers_used: BTreeSet<Carrier>,
     done: u64,
     failed: u64,
@@ -107,6 +115,7 @@ impl Receiver {
             control: VecDeque::new(),
             finish: None,
             receipt_sent: false,
+            raw: None,
             carriers_used: BTreeSet::new(),
             done: 0,
             failed: 0,
@@ -209,10 +218,15 @@ impl Receiver {
                 self.finish = Some(finish);
                 Ok(())
             }
+            // protocol.md [RAW-3]
+            Message::StreamEnd(end) if self.raw.as_ref().is_some_and(|raw| raw.carrier == end.stream) => {
+                Err(Violation::new("it gave a raw flow up"))
+            }
             Message::StreamEnd(end) => {
                 self.on_carrier_down(end.stream);
                 Ok(())
             }
+            Message::RawEnd(end) => self.on_raw_end(end),
             // protocol.md [ROLE-1]; [OPEN-1]: a session is opened once.
             other => Err(Violation::new(format!("a sender may not send {:?}", other.frame_type()))),
         }
@@ -268,6 +282,11 @@ impl Receiver {
             return Err(Violation::new("it ended a file twice"));
         }
         open.end = Some(end);
+        if let Some(raw) = &mut self.raw
+            && open.received < end.size
+        {
+            raw.ended.push(end.file);
+        }
         self.release_end(end.file);
         Ok(())
     }
@@ -280,8 +299,113 @@ impl Receiver {
             && open.received >= end.size
         {
             open.is_ended = true;
-            self.jobs.push_back(Job::End { file: end.file, size: end.size, digest: end.digest });
+            let FileEnd { file, size, digest } = end;
+            self.jobs.push_back(match self.raw {
+                Some(_) => Job::RawEnd { file, size, digest },
+                None => Job::End { file, size, digest },
+            });
         }
+    }
+
+    // --- Over a raw flow ---
+
+    /// Content comes over this raw flow.
+    pub fn set_raw(&mut self, carrier: Carrier) -> Result<(), Violation> {
+        // protocol.md [RAW-2]
+        if self.raw.is_some() || self.received_bytes > 0 {
+            return Err(Violation::new("it asked for a raw flow twice, or behind content"));
+        }
+        self.raw = Some(RawIn::new(carrier));
+        Ok(())
+    }
+
+    /// Whether content comes over a raw flow.
+    pub fn is_raw(&self) -> bool {
+        self.raw.is_some()
+    }
+
+    /// Takes what came over the raw flow, each range at most once. protocol.md [RAW-5]: what finds no room is left out.
+    pub fn on_raw_pieces(&mut self, pieces: Vec<RawPiece>) -> Result<(), Violation> {
+        let Some(raw) = &mut self.raw else {
+            return Err(Violation::new("it sent content over a raw flow that nobody has"));
+        };
+        for piece in pieces {
+            if piece.file >= self.announced.entries {
+                return Err(Violation::new("it sent content of an entry that it never announced"));
+            }
+            let len = piece.bytes.len() as u64;
+            raw.received += len;
+            self.carriers_used.insert(raw.carrier);
+            // Late, or of no use any more.
+            let Some(open) = self.open.get_mut(&piece.file).filter(|open| !open.is_ended) else { continue };
+            // protocol.md [DATA-5]
+            if !open.is_file {
+                return Err(Violation::new("it sent content of an entry that has none"));
+            }
+            if raw.unplaced + len > self.window_max || self.jobs.len() >= limits::BACKLOG_MAX_FRAMES {
+                raw.discarded += piece.datagrams;
+                continue;
+            }
+            raw.unplaced += len;
+            open.received =
+                open.received.checked_add(len).ok_or_else(|| Violation::new("it sent too much"))?;
+            let (has_all, file) = (open.end.is_some_and(|end| open.received >= end.size), piece.file);
+            self.jobs.push_back(Job::RawPiece(piece));
+            if has_all && let Some(FileEnd { size, digest, .. }) = open.end {
+                open.is_ended = true;
+                self.jobs.push_back(Job::RawEnd { file, size, digest });
+            }
+        }
+        Ok(())
+    }
+
+    /// Files that have ended since the last call and of which something is missing.
+    pub fn take_raw_ended(&mut self) -> Vec<u64> {
+        self.raw.as_mut().map(|raw| std::mem::take(&mut raw.ended)).unwrap_or_default()
+    }
+
+    /// Nobody waits any longer for what is missing of a file. protocol.md [RAW-6]
+    pub fn on_raw_overdue(&mut self, file: u64) {
+        if let Some(open) = self.open.get_mut(&file)
+            && let Some(FileEnd { file, size, digest }) = open.end.filter(|_| !open.is_ended)
+        {
+            open.is_ended = true;
+            self.jobs.push_back(Job::RawEnd { file, size, digest });
+        }
+    }
+
+    /// How many packets the raw flow has carried, once that was told.
+    pub fn raw_packets(&self) -> Option<u64> {
+        self.raw.as_ref()?.packets
+    }
+
+    /// Tells what became of them. `counts` is what the flow has counted.
+    pub fn tell_raw_report(&mut self, counts: RawReport) {
+        let raw = self.raw.as_mut().expect("who reports on a raw flow has one");
+        assert!(raw.packets.is_some() && raw.report.is_none());
+        let attempt = raw.carrier - limits::FLOW_NUMBER_MIN;
+        let report = raw.complete(&RawReport { attempt, ..counts });
+        raw.report = Some(report.clone());
+        self.control.push_back(Frame::Message(Message::RawReport(report)));
+    }
+
+    /// What became of the raw flow's packets, and how many there were.
+    pub fn raw_report(&self) -> Option<(u64, &RawReport)> {
+        let raw = self.raw.as_ref()?;
+        Some((raw.packets?, raw.report.as_ref()?))
+    }
+
+    /// protocol.md [RAW-7]
+    fn on_raw_end(&mut self, end: RawEnd) -> Result<(), Violation> {
+        let is_over = self.listed.is_some() && self.is_settled() && self.finish.is_none();
+        let raw = self.raw.as_mut().filter(|raw| is_over && raw.packets.is_none());
+        let Some(raw) = raw.filter(|raw| raw.carrier - limits::FLOW_NUMBER_MIN == end.attempt) else {
+            return Err(Violation::new(
+                "it ended a raw flow twice, before every entry had its outcome, or none",
+            ));
+        };
+        raw.packets = Some(end.packets);
+        Ok(())
     }
 
     /// protocol.md [FILE-6]
@@ -308,6 +432,20 @@ impl Receiver {
                 let is_data = buffer.capacity() > 0;
                 self.on_placed(file, offset, len, is_data);
                 is_data.then_some(buffer)
+            }
+            Event::RawPlaced { len, discarded } => {
+                self.placed_total += len;
+                if let Some(raw) = &mut self.raw {
+                    raw.unplaced -= len;
+                    raw.discarded += discarded;
+                }
+                None
+            }
+            Event::RawEnded { file, is_intact, lack } => {
+                if let Some(raw) = &mut self.raw {
+                    raw.on_file(file, is_intact, &lack);
+                }
+                None
             }
             Event::Outcome { file, outcome } => {
                 self.open.remove(&file);
@@ -431,7 +569,8 @@ impl Receiver {
             return Some(Frame::Message(Message::Outcomes(Outcomes { outcomes })));
         }
         // protocol.md [END-2]
-        if self.finish.is_some() && !self.receipt_sent {
+        let is_raw_told = self.raw.as_ref().is_none_or(|raw| raw.packets.is_none() || raw.report.is_some());
+        if self.finish.is_some() && is_raw_told && !self.receipt_sent {
             self.receipt_sent = true;
             let receipt = Receipt { done: self.done, failed: self.failed, ..Receipt::default() };
             return Some(Frame::Message(Message::Receipt(receipt)));
@@ -471,7 +610,7 @@ impl Receiver {
 
     /// Content received, bytes.
     pub fn received_bytes(&self) -> u64 {
-        self.received_bytes
+        self.received_bytes + self.raw.as_ref().map_or(0, |raw| raw.received)
     }
 
     /// Whether TCP connections, and whether flows, have brought content.
@@ -486,7 +625,7 @@ impl Receiver {
 
     /// Content received and not yet placed, bytes.
     pub fn unplaced_bytes(&self) -> u64 {
-        self.unplaced_bytes
+        self.unplaced_bytes + self.raw.as_ref().map_or(0, |raw| raw.unplaced)
     }
 
     /// Pieces of content, and carriers whose last word is to be told, that are still remembered.

@@ -6,14 +6,17 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::{Announced, CONTROL, Carrier, Violation};
+use super::{
+    Announced, CONTROL, Carrier, Violation,
+    raw::{RawChunk, RawOut},
+};
 use crate::{
     limits,
     wire::{
         frame::{FileEnd, Frame, Placed},
         message::{
-            Code, Entries, Entry, FileFailed, Finish, Kind, Listed, Message, Outcome, Stats, StreamEnd,
-            Unlisted, Want,
+            Code, Entries, Entry, FileFailed, Finish, Kind, Listed, Message, Outcome, RawEnd, RawReport,
+            Stats, StreamEnd, Unlisted, Want,
         },
     },
 };
@@ -125,6 +128,8 @@ pub struct Sender<S> {
     /// Content that the receiver has placed, bytes, holes included.
     placed_bytes: u64,
     finish: FinishState,
+    /// Content leaves over a raw flow.
+    raw: Option<RawOut>,
     /// Outcomes, in the order in which they came, for who reports them.
     outcomes: VecDeque<(u64, Entry, Outcome)>,
 }
@@ -205,6 +210,7 @@ impl<S: Clone> Sender<S> {
             told_credit: 0,
             placed_bytes: 0,
             finish: FinishState::Open,
+            raw: None,
             outcomes: VecDeque::new(),
         }
     }
@@ -292,6 +298,9 @@ impl<S: Clone> Sender<S> {
             Piece::Data { file, offset, bytes, crc, keep } => {
                 if self.open.contains_key(&file) {
                     self.queued_bytes += bytes.len();
+                    if let Some(raw) = &mut self.raw {
+                        raw.queued += bytes.len() as u64;
+                    }
                     self.chunks.push_back(Chunk { file, offset, bytes, crc, keep });
                 }
             }
@@ -309,7 +318,11 @@ impl<S: Clone> Sender<S> {
                     if open.entry.kind == Kind::Stream {
                         open.entry.kind = Kind::File { size: end.size, sparse: false, linked: false };
                     }
-                    self.control.push_back(Frame::FileEnd(end));
+                    match &mut self.raw {
+                        Some(raw) => raw.on_end(end),
+                        None => self.control.push_back(Frame::FileEnd(end)),
+                    }
+                    self.release_raw_ends();
                 }
             }
             Piece::Digest(end) => {
@@ -345,7 +358,8 @@ impl<S: Clone> Sender<S> {
                 return Some(frame);
             }
             // protocol.md [END-1]
-            if self.finish == FinishState::Open && self.is_finished() && !self.listing_only {
+            let is_raw_over = self.raw.as_ref().is_none_or(|raw| raw.packets.is_some());
+            if self.finish == FinishState::Open && self.is_finished() && is_raw_over && !self.listing_only {
                 self.finish = FinishState::Sent;
                 return Some(Frame::Message(Message::Finish(Finish { stats: Stats::default() })));
             }
@@ -400,6 +414,7 @@ impl<S: Clone> Sender<S> {
                 Ok(())
             }
             Frame::Message(Message::StreamEnd(end)) => self.on_stream_end(end),
+            Frame::Message(Message::RawReport(report)) => self.on_raw_report(report),
             // protocol.md [ROLE-1]
             other => Err(Violation::new(format!("a receiver may not send {:?}", other.frame_type()))),
         }
@@ -417,7 +432,95 @@ impl<S: Clone> Sender<S> {
 
     /// Whether TCP connections, and whether flows, have carried content.
     pub fn carried_by(&self) -> (bool, bool) {
-        super::kinds_of(self.sent_on.keys())
+        super::kinds_of(self.sent_on.keys().chain(self.raw_used()))
+    }
+
+    // --- Over a raw flow ---
+
+    /// Content goes over this raw flow, and over nothing else.
+    pub fn set_raw(&mut self, carrier: Carrier) -> Result<(), Violation> {
+        // protocol.md [RAW-2]: content is wanted before it is sent, and so the flow is known before it is read.
+        if self.eager || !self.sent_on.is_empty() {
+            return Err(Violation::new(
+                "it asked for a raw flow after content, or without asking for content",
+            ));
+        }
+        if self.raw.is_none() {
+            self.raw = Some(RawOut::new(carrier));
+        }
+        self.only = Some(carrier);
+        Ok(())
+    }
+
+    /// Whether content goes over a raw flow.
+    pub fn is_raw(&self) -> bool {
+        self.raw.is_some()
+    }
+
+    /// The next content for the raw flow. protocol.md [RAW-3]: whatever the credit, and only once.
+    pub fn poll_raw(&mut self) -> Option<RawChunk> {
+        let raw = self.raw.as_mut()?;
+        let Chunk { file, offset, mut bytes, .. } = self.chunks.pop_front()?;
+        self.queued_bytes -= bytes.len();
+        raw.taken += bytes.len() as u64;
+        if self.open.contains_key(&file) {
+            raw.sent_bytes += bytes.len() as u64;
+            self.placed_bytes += bytes.len() as u64;
+        } else {
+            bytes.clear();
+        }
+        Some(RawChunk { file, offset, bytes, to: raw.taken })
+    }
+
+    /// All content before [`RawChunk::to`] has left.
+    pub fn on_raw_sent(&mut self, to: u64) {
+        if let Some(raw) = &mut self.raw {
+            raw.on_sent(to);
+        }
+        self.release_raw_ends();
+    }
+
+    fn release_raw_ends(&mut self) {
+        let raw = self.raw.as_mut();
+        self.control.extend(
+            raw.into_iter().flat_map(|raw| std::iter::from_fn(|| raw.poll_end())).map(Frame::FileEnd),
+        );
+    }
+
+    /// Whether RAW_END is due: everything has its outcome, and what waits no longer matters.
+    pub fn wants_raw_end(&self) -> bool {
+        self.listed.is_some()
+            && self.open.is_empty()
+            && self.raw.as_ref().is_some_and(|raw| raw.packets.is_none())
+    }
+
+    /// Tells how many packets the raw flow has sent. None follow.
+    pub fn tell_raw_end(&mut self, packets: u64) {
+        let raw = self.raw.as_mut().expect("who tells of a raw flow has one");
+        assert!(raw.packets.is_none());
+        raw.packets = Some(packets);
+        let attempt = raw.carrier - limits::FLOW_NUMBER_MIN;
+        self.control.push_back(Frame::Message(Message::RawEnd(RawEnd { attempt, packets })));
+    }
+
+    /// What became of the raw flow's packets: how many there were, and what the receiver says.
+    pub fn raw_report(&self) -> Option<(u64, &RawReport)> {
+        let raw = self.raw.as_ref()?;
+        Some((raw.packets?, raw.report.as_ref()?))
+    }
+
+    /// protocol.md [RAW-7]
+    fn on_raw_report(&mut self, report: RawReport) -> Result<(), Violation> {
+        let raw = self.raw.as_mut().filter(|raw| raw.packets.is_some() && raw.report.is_none());
+        let Some(raw) = raw.filter(|raw| raw.carrier - limits::FLOW_NUMBER_MIN == report.attempt) else {
+            return Err(Violation::new("it reported on a raw flow that has not ended"));
+        };
+        raw.report = Some(report);
+        Ok(())
+    }
+
+    fn raw_used(&self) -> Option<&Carrier> {
+        self.raw.as_ref().filter(|raw| raw.sent_bytes > 0).map(|raw| &raw.carrier)
     }
 
     /// A flow told of credit; FEEDBACK may be behind it. protocol.md [ACK-4]
@@ -485,7 +588,11 @@ impl<S: Clone> Sender<S> {
 
     /// Whether data waits only for the receiver's credit.
     pub fn is_blocked_by_credit(&self) -> bool {
-        self.chunks.front().is_some_and(|chunk| self.sent_bytes + chunk.bytes.len() as u64 > self.credit)
+        self.raw.is_none()
+            && self
+                .chunks
+                .front()
+                .is_some_and(|chunk| self.sent_bytes + chunk.bytes.len() as u64 > self.credit)
     }
 
     /// Whether messages wait for the control connection.
@@ -510,12 +617,12 @@ impl<S: Clone> Sender<S> {
 
     /// Content sent, bytes.
     pub fn sent_bytes(&self) -> u64 {
-        self.sent_bytes
+        self.sent_bytes + self.raw.as_ref().map_or(0, |raw| raw.sent_bytes)
     }
 
     /// Connections that carried content.
     pub fn carriers_used(&self) -> usize {
-        self.sent_on.len()
+        self.sent_on.len() + self.raw_used().into_iter().count()
     }
 
     /// What has been announced.
@@ -601,6 +708,10 @@ impl<S: Clone> Sender<S> {
 
     /// protocol.md [STREAM-3]: what the receiver did not get returns to the queue, and its credit to the sender.
     fn on_stream_end(&mut self, end: StreamEnd) -> Result<(), Violation> {
+        // protocol.md [RAW-3]
+        if self.raw.as_ref().is_some_and(|raw| raw.carrier == end.stream) {
+            return Err(Violation::new("it wants a raw flow to be repaired"));
+        }
         self.down.insert(end.stream);
         let sent = self.sent_on.get_mut(&end.stream).map_or(0, std::mem::take);
         let Some(lost) = sent.checked_sub(end.received) else {

@@ -7,6 +7,8 @@
 //! each byte once and right, all outcomes are the expected ones, credit is never exceeded, and nothing is left in
 //! memory at the end.
 
+mod raw;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::*;
@@ -490,6 +492,7 @@ impl FakeTarget {
                     self.settle(file, Outcome::Failed { code, text }, &mut out);
                 }
             }
+            Job::RawPiece(_) | Job::RawEnd { .. } => unreachable!("nothing goes over a raw flow here"),
             Job::Listed | Job::Idle => {}
         }
         out

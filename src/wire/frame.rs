@@ -53,11 +53,13 @@ pub enum FrameType {
     Unlisted = 20,
     FlowOpen = 21,
     FlowAccept = 22,
+    RawEnd = 23,
+    RawReport = 24,
 }
 
 impl FrameType {
     /// Every type, in the order of their numbers.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 24] = [
         Self::Auth,
         Self::Welcome,
         Self::Open,
@@ -80,6 +82,8 @@ impl FrameType {
         Self::Unlisted,
         Self::FlowOpen,
         Self::FlowAccept,
+        Self::RawEnd,
+        Self::RawReport,
     ];
 
     /// The type with this number.
@@ -699,7 +703,7 @@ mod tests {
             assert_eq!(FrameType::from_number(kind.number()), Some(kind));
         }
         assert_eq!(FrameType::from_number(0), None);
-        assert_eq!(FrameType::from_number(23), None);
+        assert_eq!(FrameType::from_number(25), None);
     }
 
     proptest! {

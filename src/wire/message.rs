@@ -396,6 +396,62 @@ pub struct FlowAccept {
     pub port: u16,
 }
 
+/// RAW_END, sender to receiver: no further packets come on a raw flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RawEnd {
+    /// Of the flow's FLOW_OPEN.
+    pub attempt: u16,
+    /// Packets that were sent on it: their numbers are 0 up to one less.
+    pub packets: u64,
+}
+
+/// A range of a file that a raw flow did not bring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RawRange {
+    /// Entry number.
+    pub file: u64,
+    /// First byte.
+    pub offset: u64,
+    /// Bytes, at least 1.
+    pub len: u64,
+}
+
+/// In [`RawReport`]: a count that the receiver's system does not tell.
+pub const NOT_KNOWN: u64 = u64::MAX;
+
+/// RAW_REPORT, receiver to sender: what became of the packets of a raw flow.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RawReport {
+    /// Of the flow's FLOW_OPEN.
+    pub attempt: u16,
+    /// Packets that arrived whole, each counted once.
+    pub received: u64,
+    /// Those of them that came after one with a larger number.
+    pub out_of_order: u64,
+    /// How far the latest of these was behind, packets.
+    pub farthest: u64,
+    /// Packets that came once more.
+    pub duplicated: u64,
+    /// Datagrams for this flow that did not open.
+    pub damaged: u64,
+    /// Datagrams that the receiver's socket dropped for want of room, or [`NOT_KNOWN`].
+    pub dropped: u64,
+    /// Packets that arrived and whose content was left out, since the target was too far behind.
+    pub discarded: u64,
+    /// Datagrams that the receiver's system dropped for their UDP checksum, or [`NOT_KNOWN`].
+    pub checksum_errors: u64,
+    /// Files that came whole.
+    pub intact_files: u64,
+    /// Files that did not.
+    pub damaged_files: u64,
+    /// What did not come of them, bytes.
+    pub missing_bytes: u64,
+    /// Where it did not, at most `limits::RECORDS_PER_FRAME` ranges.
+    pub missing: Vec<RawRange>,
+    /// Further such ranges.
+    pub more_ranges: u64,
+}
+
 /// PING and PONG: a PONG repeats the number of the PING that it answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ping {
@@ -433,6 +489,8 @@ pub enum Message {
     Unlisted(Unlisted),
     FlowOpen(FlowOpen),
     FlowAccept(FlowAccept),
+    RawEnd(RawEnd),
+    RawReport(RawReport),
 }
 
 /// Why bytes are not a message.
@@ -467,6 +525,8 @@ impl Message {
             Self::Unlisted(_) => FrameType::Unlisted,
             Self::FlowOpen(_) => FrameType::FlowOpen,
             Self::FlowAccept(_) => FrameType::FlowAccept,
+            Self::RawEnd(_) => FrameType::RawEnd,
+            Self::RawReport(_) => FrameType::RawReport,
         }
     }
 
@@ -489,6 +549,8 @@ impl Message {
             Self::Unlisted(m) => put(m, out),
             Self::FlowOpen(m) => put(m, out),
             Self::FlowAccept(m) => put(m, out),
+            Self::RawEnd(m) => put(m, out),
+            Self::RawReport(m) => put(m, out),
         }
     }
 
@@ -513,6 +575,8 @@ impl Message {
             FrameType::Unlisted => Self::Unlisted(take(kind, payload)?),
             FrameType::FlowOpen => Self::FlowOpen(take(kind, payload)?),
             FrameType::FlowAccept => Self::FlowAccept(take(kind, payload)?),
+            FrameType::RawEnd => Self::RawEnd(take(kind, payload)?),
+            FrameType::RawReport => Self::RawReport(take(kind, payload)?),
             FrameType::Data
             | FrameType::Hole
             | FrameType::FileEnd
@@ -554,6 +618,7 @@ impl Message {
                 let stream = usize::from(m.stream);
                 (1..limits::STREAMS_MAX).contains(&stream) || m.stream >= limits::FLOW_NUMBER_MIN
             }
+            Self::RawReport(m) => m.missing.len() <= limits::RECORDS_PER_FRAME,
             Self::FlowOpen(m) => m.connection != 0 && m.attempt <= u16::MAX - limits::FLOW_NUMBER_MIN,
             Self::Auth(_)
             | Self::Listed(_)
@@ -561,7 +626,8 @@ impl Message {
             | Self::Receipt(_)
             | Self::Ping(_)
             | Self::Pong(_)
-            | Self::FlowAccept(_) => true,
+            | Self::FlowAccept(_)
+            | Self::RawEnd(_) => true,
         }
     }
 }

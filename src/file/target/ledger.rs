@@ -6,6 +6,7 @@ use super::{Event, ProtocolViolation};
 use crate::file::failure::Failure;
 use crate::file::publish::Verdict;
 use crate::limits;
+use crate::transfer::raw::Lack;
 use crate::wire::message::{Code, Outcome, Want};
 
 /// What came of a session, as its receiver saw it.
@@ -102,6 +103,14 @@ impl Ledger {
 
     pub(super) fn placed(&mut self, file: u64, offset: u64, len: u64, buffer: Vec<u8>) {
         self.events.push_back(Event::Placed { file, offset, len, buffer });
+    }
+
+    pub(super) fn raw_placed(&mut self, len: u64, discarded: u64) {
+        self.events.push_back(Event::RawPlaced { len, discarded });
+    }
+
+    pub(super) fn raw_ended(&mut self, file: u64, is_intact: bool, lack: Lack) {
+        self.events.push_back(Event::RawEnded { file, is_intact, lack });
     }
 
     /// The end of an entry: counted, remembered where it failed, and told.

@@ -25,6 +25,7 @@ mod ledger;
 mod links;
 mod make;
 mod output;
+mod raw;
 mod receive;
 #[cfg(test)]
 mod tests;
@@ -149,6 +150,20 @@ impl Target {
                 match &mut self.sink {
                     Sink::Tree(tree) => tree.on_end(&mut self.ledger, file, size, digest),
                     Sink::Output(output) => output.on_end(&mut self.ledger, file, size, digest),
+                }
+            }
+            Job::RawPiece(piece) => {
+                self.ledger.check_announced(piece.file)?;
+                match &mut self.sink {
+                    Sink::Tree(tree) => tree.on_raw_piece(&mut self.ledger, &piece),
+                    Sink::Output(_) => Err(ProtocolViolation::Unwanted { file: piece.file }),
+                }
+            }
+            Job::RawEnd { file, size, digest } => {
+                self.ledger.check_announced(file)?;
+                match &mut self.sink {
+                    Sink::Tree(tree) => tree.on_raw_end(&mut self.ledger, file, size, digest),
+                    Sink::Output(_) => Err(ProtocolViolation::Unwanted { file }),
                 }
             }
             Job::Digest { file, size, digest } => {

@@ -22,16 +22,16 @@ use crate::wire::message::{Code, DigestKind, Outcome, Want};
 #[derive(Debug)]
 pub(super) struct Receiving {
     /// Made with the first byte.
-    part: Option<Part>,
-    placement: Placement,
-    cursor: DigestCursor,
+    pub(super) part: Option<Part>,
+    pub(super) placement: Placement,
+    pub(super) cursor: DigestCursor,
     /// How long the part is on the disk, bytes.
     part_len: u64,
 }
 
 /// Bytes or a hole.
 #[derive(Clone, Copy)]
-enum Piece<'a> {
+pub(super) enum Piece<'a> {
     Bytes(&'a [u8]),
     Hole(u64),
 }
@@ -208,7 +208,7 @@ impl Tree {
 
     /// The file, if its content is wanted; `None` if it has an outcome and what still comes is discarded.
     /// protocol.md [FILE-5]
-    fn wanted(&mut self, file: u64) -> Result<Option<&mut Incoming>, ProtocolViolation> {
+    pub(super) fn wanted(&mut self, file: u64) -> Result<Option<&mut Incoming>, ProtocolViolation> {
         let is_filling = self.directories.is_filling(file);
         match self.open.get_mut(&file) {
             Some(incoming) if matches!(incoming.stage, Stage::Wanted(_)) => Ok(Some(&mut **incoming)),
@@ -217,7 +217,7 @@ impl Tree {
         }
     }
 
-    fn store(&mut self, file: u64, offset: u64, piece: Piece<'_>) -> Result<(), Failure> {
+    pub(super) fn store(&mut self, file: u64, offset: u64, piece: Piece<'_>) -> Result<(), Failure> {
         self.open_part(file)?;
         let incoming = self.open.get_mut(&file).expect("open_part found it");
         let owed = incoming.owed_bytes.min(piece.len());
@@ -285,7 +285,7 @@ impl Tree {
     }
 
     /// Compares the digests and makes the part ready for its name. All bytes are placed.
-    fn prove(&mut self, file: u64, size: u64, digest: [u8; 32]) -> Result<Ready, Failure> {
+    pub(super) fn prove(&mut self, file: u64, size: u64, digest: [u8; 32]) -> Result<Ready, Failure> {
         // An empty file has had no first byte.
         self.open_part(file)?;
         let incoming = self.open.get_mut(&file).expect("open_part found it");
@@ -324,7 +324,7 @@ impl Tree {
 }
 
 impl Incoming {
-    fn receiving(&mut self, kind: DigestKind) -> &mut Receiving {
+    pub(super) fn receiving(&mut self, kind: DigestKind) -> &mut Receiving {
         let Stage::Wanted(receiving) = &mut self.stage else {
             unreachable!("the caller has checked the stage");
         };

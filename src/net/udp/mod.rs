@@ -114,6 +114,8 @@ pub struct UdpSocket {
     buffers: Buffers,
     /// Whether several datagrams go out in one system call; off for good once the system has refused that.
     is_segmenting: AtomicBool,
+    /// Several datagrams went out in one system call before the checksum was switched off.
+    may_segment: AtomicBool,
 }
 
 impl UdpSocket {
@@ -150,7 +152,8 @@ impl UdpSocket {
         }
         let buffers = Buffers::ask(&socket, options.recv_buffer_bytes, options.send_buffer_bytes)?;
         let is_segmenting = AtomicBool::new(options.has_offload && state.max_gso_segments() > 1);
-        Ok(Self { socket, state, address, buffers, is_segmenting })
+        let may_segment = AtomicBool::new(false);
+        Ok(Self { socket, state, address, buffers, is_segmenting, may_segment })
     }
 
     /// Sends datagrams without waiting.
@@ -242,15 +245,24 @@ impl UdpSocket {
     }
 
     /// Switches the checksum of datagrams sent over IPv4 off, so that damage on the way reaches the receiver instead of
-    /// being dropped by its system. Says whether it is off. Datagrams go one by one from then on, since cutting needs
-    /// the checksum. IPv6 keeps its checksum.
+    /// being dropped by its system. Says whether it is off. Datagrams go one by one meanwhile, since cutting needs the
+    /// checksum. IPv6 keeps its checksum.
     pub fn switch_checksum_off(&self) -> bool {
         #[cfg(target_os = "linux")]
         if super::option::set(&self.socket, libc::SOL_SOCKET, libc::SO_NO_CHECK, 1).is_ok() {
-            self.is_segmenting.store(false, Ordering::Relaxed);
+            let was_segmenting = self.is_segmenting.swap(false, Ordering::Relaxed);
+            self.may_segment.fetch_or(was_segmenting, Ordering::Relaxed);
             return true;
         }
         false
+    }
+
+    /// Switches the checksum on again, and with it whatever it had switched off.
+    pub fn switch_checksum_on(&self) {
+        #[cfg(target_os = "linux")]
+        if super::option::set(&self.socket, libc::SOL_SOCKET, libc::SO_NO_CHECK, 0).is_ok() {
+            self.is_segmenting.store(self.may_segment.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
     }
 
     /// How often the system has dropped something since the socket was opened because its receive buffer was full: one

@@ -288,6 +288,22 @@ fn without_a_checksum_datagrams_go_one_by_one_and_arrive() {
     assert_eq!(receive(&receiver, 3).concat(), contents);
 }
 
+#[test]
+fn with_the_checksum_back_datagrams_go_as_before() {
+    let (sender, receiver) = (v4(options(true)), v4(options(true)));
+    let (before, contents) = (sender.is_segmenting(), pattern(4000));
+
+    for _ in 0..2 {
+        sender.switch_checksum_off();
+        sender.switch_checksum_on();
+    }
+
+    assert_eq!(sender.is_segmenting(), before);
+    assert!(sender.send(&train(&receiver, &contents, Some(1472))).stop.is_none());
+    assert_eq!(sender.is_segmenting(), before, "nothing was refused");
+    assert_eq!(receive(&receiver, 3).concat(), contents);
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn a_system_that_refuses_to_cut_is_sent_one_by_one() {

@@ -20,7 +20,7 @@ use super::{
         wait,
     },
     choice::{Choice, Seen, Turn},
-    hub::Shared,
+    hub::{Intake, Shared},
 };
 use crate::{
     datagram::{self, FlowError, Whole},
@@ -43,9 +43,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// A flow beside TCP is given up when it is silent for so long.
 const SILENCE: Duration = Duration::from_millis(600);
 /// A flow on which nothing was heard for so many round trips after its opening is blocked.
-const BLOCKED_ROUNDS: u32 = 6;
+pub(super) const BLOCKED_ROUNDS: u32 = 6;
 /// What a person is told about a flow that is not heard.
-const BLOCKED: &str = "UDP does not get through: a firewall on the way, or at the other end, blocks its port; use --transport auto or tcp";
+pub(super) const BLOCKED: &str = "UDP does not get through: a firewall on the way, or at the other end, blocks its port; use --transport auto or tcp";
 /// How long the system's buffer may stay full.
 const FULL_WAIT: Duration = Duration::from_millis(5);
 
@@ -130,7 +130,7 @@ impl End {
             sleeps_until: AtomicU64::new(0),
             config,
         });
-        hub.register(end.config.id, end.clone());
+        hub.register(end.config.id, Intake::End(end.clone()));
         super::super::sending::spawn(session, "flow", move || end.run())
     }
 

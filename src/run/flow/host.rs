@@ -14,9 +14,14 @@ use super::{
     },
     end::{End, EndConfig, Side as EndSide},
     hub::Shared,
+    raw::{RawFlow, RawSide},
 };
 use crate::{
-    datagram::{self, FlowConfig, Path, congestion::Congestion},
+    datagram::{
+        self, FlowConfig, Path,
+        congestion::Congestion,
+        raw::{RawReceiver, RawSender},
+    },
     limits,
     security::{FlowId, Opener, Sealer, SessionSecret, Side},
     transfer::Violation,
@@ -31,6 +36,8 @@ use crate::{
 pub struct FlowWish {
     /// Content goes over the flow alone.
     pub is_only: bool,
+    /// What it is to do about loss.
+    pub mode: FlowMode,
     /// The sender's congestion control.
     pub law: Law,
     /// Bits a second; 0: no limit.
@@ -44,7 +51,7 @@ impl FlowWish {
             attempt: 0,
             connection: ConnectionId::from_le_bytes(clock::random()).max(1),
             is_only: self.is_only,
-            mode: FlowMode::Reliable,
+            mode: self.mode,
             law: self.law,
             rate_bps: self.rate_bps,
         }
@@ -90,6 +97,13 @@ impl FlowHost {
         }
         state.next_attempt = open.attempt + 1;
         drop(state);
+        if open.mode == FlowMode::Raw {
+            // protocol.md [RAW-2]
+            if !open.is_only || open.rate_bps == 0 {
+                return Err(Violation::new("it asked for a raw flow without a rate, or beside another way"));
+            }
+            session.set_raw(limits::FLOW_NUMBER_MIN + open.attempt)?;
+        }
         let refusal = FlowAccept { attempt: open.attempt, connection: 0, port: 0 };
         let Some(hub) = &self.hub else { return Ok(refusal) };
         let id = hub.free_id();
@@ -160,6 +174,19 @@ impl FlowHost {
         let now = Duration::ZERO;
         let carrier = limits::FLOW_NUMBER_MIN + open.attempt;
         let is_sender = session.look(|role| matches!(role, Role::Sender(_)));
+        let id: ConnectionId = flow.id_at(self.side);
+        let end =
+            EndConfig { carrier, id, is_only: open.is_only, is_client, idle_timeout: self.idle_timeout };
+        if open.mode == FlowMode::Raw {
+            let side = if is_sender {
+                let rate_bps = session.rate_bps().map_or(open.rate_bps, |own| own.min(open.rate_bps));
+                RawSide::Sender(Box::new(RawSender::new(now, config, (rate_bps / 8).max(1))))
+            } else {
+                let rtt = session.path_rtt();
+                RawSide::Receiver(Box::new(RawReceiver::new(now, config, rtt, is_client)))
+            };
+            return RawFlow::start(end, self.peer, session, hub, start, side);
+        }
         let side = if is_sender {
             let congestion = congestion(open);
             let rtt = session.path_rtt();
@@ -174,13 +201,10 @@ impl FlowHost {
                 std::collections::BTreeMap::new(),
             )
         };
-        let id: ConnectionId = flow.id_at(self.side);
-        let config =
-            EndConfig { carrier, id, is_only: open.is_only, is_client, idle_timeout: self.idle_timeout };
         if open.is_only {
             session.set_only(carrier);
         }
-        End::start(config, session, hub, start, side)
+        End::start(end, session, hub, start, side)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{super::clock, end::End};
+use super::{super::clock, end::End, raw::RawFlow};
 use crate::{
     net::{
         Listener, UdpSocket, Waker,
@@ -36,8 +36,42 @@ pub struct Shared {
     /// Sends for all flows.
     pub socket: UdpSocket,
     waker: Waker,
-    ends: Mutex<BTreeMap<ConnectionId, Arc<End>>>,
+    ends: Mutex<BTreeMap<ConnectionId, Intake>>,
+    /// Raw flows that send without the checksum of UDP.
+    without_checksum: Mutex<usize>,
     is_over: AtomicBool,
+}
+
+/// Who takes the packets of a flow.
+#[derive(Clone, Debug)]
+pub enum Intake {
+    /// An end that acknowledges and repairs.
+    End(Arc<End>),
+    /// One that does not.
+    Raw(Arc<RawFlow>),
+}
+
+impl Intake {
+    fn before_input(&self) {
+        match self {
+            Self::End(end) => end.before_input(),
+            Self::Raw(_) => {}
+        }
+    }
+
+    fn input(&self, from: SocketAddr, to: Option<IpAddr>, datagram: &mut [u8]) {
+        match self {
+            Self::End(end) => end.input(from, to, datagram),
+            Self::Raw(flow) => flow.input(from, to, datagram),
+        }
+    }
+
+    fn after_input(&self, drops: Option<u64>) {
+        match self {
+            Self::End(end) => end.after_input(drops),
+            Self::Raw(flow) => flow.after_input(),
+        }
+    }
 }
 
 impl Hub {
@@ -58,6 +92,7 @@ impl Hub {
             socket,
             waker: Waker::new()?,
             ends: Mutex::default(),
+            without_checksum: Mutex::default(),
             is_over: AtomicBool::new(false),
         });
         let thread = shared.clone();
@@ -100,7 +135,7 @@ impl Shared {
     }
 
     /// Packets for `id` go to this end from here on.
-    pub fn register(&self, id: ConnectionId, end: Arc<End>) {
+    pub fn register(&self, id: ConnectionId, end: Intake) {
         self.lock().insert(id, end);
     }
 
@@ -109,9 +144,26 @@ impl Shared {
         self.lock().remove(&id);
     }
 
+    /// Datagrams leave without the checksum of UDP, over IPv4, until [`Self::with_checksum`]; whether they do.
+    pub fn without_checksum(&self) -> bool {
+        let mut count = self.without_checksum.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_off = *count > 0 || self.socket.switch_checksum_off();
+        *count += usize::from(is_off);
+        is_off
+    }
+
+    /// Ends what [`Self::without_checksum`] began, if that said so.
+    pub fn with_checksum(&self) {
+        let mut count = self.without_checksum.lock().unwrap_or_else(PoisonError::into_inner);
+        *count -= 1;
+        if *count == 0 {
+            self.socket.switch_checksum_on();
+        }
+    }
+
     fn receive(&self) {
         let mut batch = Batch::new();
-        let mut touched: BTreeMap<ConnectionId, Arc<End>> = BTreeMap::new();
+        let mut touched: BTreeMap<ConnectionId, Intake> = BTreeMap::new();
         let mut drops_at = clock::now();
         while !self.is_over.load(Relaxed) {
             match self.socket.recv(&mut batch, &self.waker, None) {
@@ -130,7 +182,7 @@ impl Shared {
     }
 
     /// protocol.md [PACKET-2]: what belongs to no flow is dropped without an answer.
-    fn deliver(&self, batch: &mut Batch, touched: &mut BTreeMap<ConnectionId, Arc<End>>) {
+    fn deliver(&self, batch: &mut Batch, touched: &mut BTreeMap<ConnectionId, Intake>) {
         for group in batch.groups() {
             for datagram in group.datagrams {
                 let Some(header) = Header::decode(datagram) else { continue };
@@ -156,7 +208,7 @@ impl Shared {
         self.socket.drops().map(u64::from)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<ConnectionId, Arc<End>>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<ConnectionId, Intake>> {
         self.ends.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

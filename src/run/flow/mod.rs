@@ -5,6 +5,7 @@
 //!   host   what a session needs to open flows: keys, numbers, the hub
 //!   choice when content moves between TCP and a flow
 //!   end    one end of a flow: its value, its thread that sends, and the session on its other side
+//!   raw    the same of a flow that only shows what UDP does
 //! ```
 //!
 //! The receiving thread opens packets and puts chunks together; it never waits for a disk or a digest, since chunks go
@@ -14,6 +15,7 @@ mod choice;
 mod end;
 mod host;
 mod hub;
+mod raw;
 
 pub use host::{FlowHost, FlowWish, HostState};
 pub use hub::Hub;

@@ -139,6 +139,7 @@ impl Target {
                     self.fail(file, code, receiver);
                 }
             }
+            Job::RawPiece(_) | Job::RawEnd { .. } => unreachable!("no world has a raw flow"),
             Job::Listed | Job::Idle => {}
         }
     }

@@ -4,6 +4,7 @@ mod content;
 mod made;
 mod names;
 mod policy;
+mod raw;
 
 use std::path::PathBuf;
 use std::sync::Arc;
