@@ -105,7 +105,10 @@ impl FlowHost {
             session.set_raw(limits::FLOW_NUMBER_MIN + open.attempt)?;
         }
         let refusal = FlowAccept { attempt: open.attempt, connection: 0, port: 0 };
-        let Some(hub) = &self.hub else { return Ok(refusal) };
+        // A client that comes again and again does not choose our threads.
+        let Some(hub) = self.hub.as_ref().filter(|_| usize::from(open.attempt) < limits::STREAMS_MAX) else {
+            return Ok(refusal);
+        };
         let id = hub.free_id();
         let flow =
             FlowId { session: self.session, attempt: open.attempt, client: open.connection, server: id };
