@@ -32,8 +32,7 @@ pub fn lines(raw: &RawFigures) -> Vec<String> {
     }));
     lines.push(format!("  {:label$}  {files}", "files"));
     for range in raw.missing_ranges.iter().take(RANGES_SHOWN) {
-        let (end, bytes) = (range.offset.saturating_add(range.len), units::bytes(range.len));
-        lines.push(format!("  missing: {} from byte {} to {end}, {bytes}", range.file, range.offset));
+        lines.push(format!("  missing: {}, {} bytes from byte {} on", range.file, range.len, range.offset));
     }
     let shown = raw.missing_ranges.len().min(RANGES_SHOWN) as u64;
     let more = raw.missing_ranges.len() as u64 - shown + raw.more_ranges;
@@ -96,7 +95,7 @@ mod tests {
             "  damaged            1",
             "  dropped there      ?  by the receiver's full socket buffer",
             "  files          0 intact, 1 damaged",
-            "  missing: big from byte 0 to 1400, 1.4 kB",
+            "  missing: big, 1400 bytes from byte 0 on",
         ];
         assert_eq!(lines[..expected.len()], expected);
         assert_eq!(lines.len(), expected.len() + RANGES_SHOWN);

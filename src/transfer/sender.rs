@@ -440,14 +440,10 @@ impl<S: Clone> Sender<S> {
     /// Content goes over this raw flow, and over nothing else.
     pub fn set_raw(&mut self, carrier: Carrier) -> Result<(), Violation> {
         // protocol.md [RAW-2]: content is wanted before it is sent, and so the flow is known before it is read.
-        if self.eager || !self.sent_on.is_empty() {
-            return Err(Violation::new(
-                "it asked for a raw flow after content, or without asking for content",
-            ));
+        if self.eager || self.raw.is_some() || !self.sent_on.is_empty() {
+            return Err(Violation::new("it asked for a raw flow twice, behind content, or eagerly"));
         }
-        if self.raw.is_none() {
-            self.raw = Some(RawOut::new(carrier));
-        }
+        self.raw = Some(RawOut::new(carrier));
         self.only = Some(carrier);
         Ok(())
     }
