@@ -40,14 +40,14 @@ pub struct Header {
     pub key_phase: bool,
     /// Which flow, as the receiver of the packet calls it.
     pub connection: ConnectionId,
-    /// The packet's number; below 2⁶².
+    /// The packet's number; below 2⁶² − 1, so that the count of numbers can be said too.
     pub number: PacketNumber,
 }
 
 impl Header {
     /// The bytes.
     pub fn encode(&self) -> [u8; HEADER_BYTES] {
-        assert!(self.number <= VARINT_MAX);
+        assert!(self.number < VARINT_MAX);
         let mut bytes = [0; HEADER_BYTES];
         bytes[0] = FIRST | if self.key_phase { KEY_PHASE } else { 0 };
         bytes[1..5].copy_from_slice(&self.connection.to_le_bytes());
@@ -59,7 +59,7 @@ impl Header {
     pub fn decode(datagram: &[u8]) -> Option<Self> {
         let (header, _) = datagram.split_first_chunk::<HEADER_BYTES>()?;
         let number = u64::from_le_bytes(header[5..].try_into().ok()?);
-        (header[0] & !KEY_PHASE == FIRST && number <= VARINT_MAX).then(|| Self {
+        (header[0] & !KEY_PHASE == FIRST && number < VARINT_MAX).then(|| Self {
             key_phase: header[0] & KEY_PHASE != 0,
             connection: u32::from_le_bytes([header[1], header[2], header[3], header[4]]),
             number,

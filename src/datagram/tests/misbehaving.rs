@@ -114,6 +114,20 @@ fn absurd_facts_do_no_harm() {
 }
 
 #[test]
+fn the_last_number_that_there_is_can_be_told_of() {
+    // protocol.md [PACKET-1]: FLOOR says one more than the largest number.
+    let mut sender = sender_like(&[100]);
+    let mut ping = Vec::new();
+    packet::put_ping(&mut ping);
+    let mut datagram = sealed(Side::Server, (1 << 62) - 2, &ping);
+    sender.handle_datagram(40 * MS, server_address(), &mut datagram).unwrap();
+
+    let answer = sender.poll_transmit(500 * MS, &mut Vec::new()).unwrap();
+
+    assert!(answer.is_some());
+}
+
+#[test]
 fn a_peer_that_never_acknowledges_gets_no_more_than_the_first_window() {
     // protocol.md [FLOW-7], [LOSS-3], [CONG-2]
     let mut bed = Bed::new(true, 40 * MS);
