@@ -25,10 +25,7 @@ use super::{
 use crate::{
     datagram::{self, FlowError, Whole},
     limits,
-    net::{
-        Waker,
-        udp::{Stop, Transmit},
-    },
+    net::Waker,
     transfer::Carrier,
     wire::{
         frame::Frame,
@@ -46,8 +43,6 @@ const SILENCE: Duration = Duration::from_millis(600);
 pub(super) const BLOCKED_ROUNDS: u32 = 6;
 /// What a person is told about a flow that is not heard.
 pub(super) const BLOCKED: &str = "UDP does not get through: a firewall on the way, or at the other end, blocks its port; use --transport auto or tcp";
-/// How long the system's buffer may stay full.
-const FULL_WAIT: Duration = Duration::from_millis(5);
 
 /// What an end is part of.
 #[derive(Debug)]
@@ -330,42 +325,12 @@ impl End {
         };
         let from = core.answer_from.filter(|_| !self.config.is_client);
         drop(core);
-        self.send(transmit, from, out);
-        true
-    }
-
-    fn send(&self, transmit: datagram::Transmit, from: Option<IpAddr>, out: &[u8]) {
-        let mut rest = out;
-        while !rest.is_empty() {
-            let sent = self.hub.socket.send(&Transmit {
-                to: transmit.to,
-                from,
-                contents: rest,
-                segment_bytes: Some(transmit.segment_bytes),
-            });
-            rest = &rest[sent.bytes..];
-            match sent.stop {
-                None => return,
-                Some(Stop::Full) => {
-                    let is_ready = self.hub.socket.wait_for_room(&self.waker, FULL_WAIT);
-                    if is_ready.is_err() || self.session.is_over() {
-                        return;
-                    }
-                }
-                Some(Stop::TooLarge) => {
-                    let now = self.now();
-                    if let Side::Sender(sender) = &mut self.lock().side {
-                        sender.on_too_large(now);
-                    }
-                    return;
-                }
-                // As if it had been lost on the way.
-                Some(Stop::Refused(error)) => {
-                    tracing::debug!(%error, "a datagram has no way out");
-                    rest = &rest[transmit.segment_bytes.min(rest.len())..];
-                }
-            }
+        if self.hub.send(transmit, from, out, &self.waker, &self.session).is_err()
+            && let Side::Sender(sender) = &mut self.lock().side
+        {
+            sender.on_too_large(now);
         }
+        true
     }
 
     /// Moves chunks from the session to the flow, and what the flow has heard to the session. Gives how long the pace

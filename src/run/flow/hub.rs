@@ -12,11 +12,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{super::clock, end::End, raw::RawFlow};
+use super::{
+    super::{clock, session::Session},
+    end::End,
+    raw::RawFlow,
+};
 use crate::{
+    datagram,
     net::{
         Listener, UdpSocket, Waker,
-        udp::{Batch, Received, UdpOptions},
+        udp::{Batch, Received, Stop, Transmit, UdpOptions},
     },
     wire::packet::{ConnectionId, Header},
 };
@@ -25,6 +30,13 @@ use crate::{
 const DROPS_EVERY: Duration = Duration::from_millis(20);
 /// After a receive that failed for want of resources.
 const PAUSE: Duration = Duration::from_millis(10);
+
+/// How long the system's buffer may stay full.
+const FULL_WAIT: Duration = Duration::from_millis(5);
+
+/// A datagram is larger than our own network lets through; it and those behind it were not sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooLarge;
 
 /// A socket with its thread, which ends with it.
 #[derive(Debug)]
@@ -159,6 +171,38 @@ impl Shared {
         if *count == 0 {
             self.socket.switch_checksum_on();
         }
+    }
+
+    /// Sends a train of datagrams from our address `from`. What finds no way out is as if it had been lost. Waits while
+    /// the system's buffer is full, unless the session is over.
+    pub fn send(
+        &self,
+        train: datagram::Transmit,
+        from: Option<IpAddr>,
+        contents: &[u8],
+        waker: &Waker,
+        session: &Session,
+    ) -> Result<(), TooLarge> {
+        let mut rest = contents;
+        while !rest.is_empty() {
+            let segment_bytes = Some(train.segment_bytes);
+            let sent = self.socket.send(&Transmit { to: train.to, from, contents: rest, segment_bytes });
+            rest = &rest[sent.bytes..];
+            match sent.stop {
+                None => break,
+                Some(Stop::Full) => {
+                    if self.socket.wait_for_room(waker, FULL_WAIT).is_err() || session.is_over() {
+                        break;
+                    }
+                }
+                Some(Stop::TooLarge) => return Err(TooLarge),
+                Some(Stop::Refused(error)) => {
+                    tracing::debug!(%error, "a datagram has no way out");
+                    rest = &rest[train.segment_bytes.min(rest.len())..];
+                }
+            }
+        }
+        Ok(())
     }
 
     fn receive(&self) {

@@ -22,21 +22,16 @@ use super::{
 };
 use crate::{
     datagram::{
-        FlowError, Transmit,
+        FlowError,
         raw::{RawReceiver, RawSender},
     },
     limits,
-    net::{
-        Waker,
-        udp::{self, Stop},
-    },
+    net::{Waker, udp},
     wire::message::{NOT_KNOWN, RawReport},
 };
 
 /// A wait that is due already and cannot go on is tried again so soon.
 const STEP: Duration = Duration::from_micros(50);
-/// How long the system's buffer may stay full.
-const FULL_WAIT: Duration = Duration::from_millis(5);
 
 /// One end of a raw flow at work.
 #[derive(Debug)]
@@ -360,34 +355,9 @@ impl RawFlow {
         };
         let from = core.answer_from.filter(|_| !self.config.is_client);
         drop(core);
-        self.send(transmit, from, out);
+        // What does not leave is lost, like everything else that does not arrive.
+        let _ = self.hub.send(transmit, from, out, &self.waker, &self.session);
         true
-    }
-
-    /// What does not leave is lost, like everything else that does not arrive.
-    fn send(&self, transmit: Transmit, from: Option<IpAddr>, out: &[u8]) {
-        let mut rest = out;
-        while !rest.is_empty() {
-            let sent = self.hub.socket.send(&udp::Transmit {
-                to: transmit.to,
-                from,
-                contents: rest,
-                segment_bytes: Some(transmit.segment_bytes),
-            });
-            rest = &rest[sent.bytes..];
-            match sent.stop {
-                None => return,
-                Some(Stop::Full) => {
-                    if self.hub.socket.wait_for_room(&self.waker, FULL_WAIT).is_err() {
-                        return;
-                    }
-                }
-                Some(stop) => {
-                    tracing::debug!(?stop, "a datagram has no way out");
-                    rest = &rest[transmit.segment_bytes.min(rest.len())..];
-                }
-            }
-        }
     }
 }
 
