@@ -96,13 +96,17 @@ impl Path {
         self.challenge
     }
 
-    /// A RESPONSE came.
-    pub fn on_response(&mut self, from: SocketAddr, token: [u8; 8]) {
-        if self.remote == Some(from) && self.challenge == Some(token) {
-            self.is_proven = true;
-            self.proven = self.remote;
-            self.challenge = None;
+    /// A RESPONSE came. Says whether it proves another host than the one that was proven before.
+    pub fn on_response(&mut self, from: SocketAddr, token: [u8; 8]) -> bool {
+        let is_answer = self.remote == Some(from) && self.challenge == Some(token);
+        if !is_answer {
+            return false;
         }
+        let is_other_host = self.proven.is_some_and(|proven| proven.ip() != from.ip());
+        self.is_proven = true;
+        self.proven = self.remote;
+        self.challenge = None;
+        is_other_host
     }
 
     /// Whether the peer has shown that it receives what is sent to its address.

@@ -197,12 +197,10 @@ impl Sender {
         {
             trace.note(now, "moved", format_args!(r#","to":"{from}""#));
         }
-        if opened.arrived == Arrived::Moved && self.largest_acked.is_some() {
-            // RFC 9000, section 9.4: another host is another path.
-            self.rtt = Rtt::new(self.rtt.smoothed());
-            // protocol.md [MTU-1]
+        if opened.arrived == Arrived::Moved {
+            // protocol.md [MTU-1]: another host is another path.
             self.mtu.restart();
-            self.controller = Controller::new(self.congestion, self.mtu.current(), self.rtt.smoothed());
+            self.controller.on_mtu(self.mtu.current());
         }
         let (mut challenge, mut response) = (None, None);
         let mut acked = Acked::default();
@@ -224,7 +222,10 @@ impl Sender {
             self.shell.on_challenge(token);
         }
         if let Some(token) = response {
-            self.shell.path.on_response(from, token);
+            let is_other_host = self.shell.path.on_response(from, token);
+            if is_other_host {
+                self.begin_path();
+            }
         }
         if acked.packets > 0 || acked.has_ack {
             self.after_ack(now, &acked);
@@ -237,6 +238,13 @@ impl Sender {
         if let Some(trace) = &mut self.trace {
             trace.note(now, "closed", format_args!(r#","reason":"{reason:?}""#));
         }
+    }
+
+    /// The peer has proven to be at another host: that path is learned anew (RFC 9000, section 9.4). Not before the proof,
+    /// so that who sends a captured datagram from elsewhere does not make the flow forget what it knows.
+    fn begin_path(&mut self) {
+        self.rtt = Rtt::new(self.rtt.smoothed());
+        self.controller = Controller::new(self.congestion, self.mtu.current(), self.rtt.smoothed());
     }
 
     fn on_ack(&mut self, now: Duration, ack: &Ack<'_>, acked: &mut Acked) -> Result<(), FlowError> {
