@@ -139,6 +139,13 @@ pub const DATAGRAM_MAX_BYTES: usize = 65_507;
 /// A flow on which nothing of the peer was heard for so long after its opening is blocked somewhere.
 pub const FLOW_BLOCKED_AFTER: Duration = Duration::from_secs(3);
 
+/// Frames of the control connection after which the peer is told that they were heard.
+pub const HEARD_EVERY_FRAMES: u64 = 64;
+/// Frames of the control connection that are kept until the peer has heard them: far more than a connection holds.
+pub const CONTROL_LOG_MAX_FRAMES: usize = 65_536;
+/// What these may take, bytes.
+pub const CONTROL_LOG_MAX_BYTES: usize = 32 << 20;
+
 // --- Times ---------------------------------------------------------------------------------------------------
 
 /// From accept until a connection has authenticated, absolute.
@@ -155,6 +162,13 @@ pub const IDLE_TIMEOUT_MIN: Duration = Duration::from_secs(3);
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a receiver waits for the sender's acknowledgement of the last word.
 pub const LINGER: Duration = Duration::from_secs(5);
+
+/// Content goes on over UDP for so long after the last sign of life of the control connection.
+pub const REJOIN_WITHIN: Duration = Duration::from_secs(10);
+/// A client whose control connection is silent for so long, while UDP is not, dials another one: three heartbeats.
+pub const REJOIN_AFTER: Duration = Duration::from_secs(3);
+/// A flow that was not heard for so long does not keep a session without its control connection.
+pub const FLOW_FRESH: Duration = Duration::from_secs(3);
 
 /// Default port, TCP and UDP.
 pub const PORT: u16 = 7420;

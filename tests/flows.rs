@@ -98,6 +98,92 @@ fn a_nat_that_forgets_the_client_ends_nothing() {
 }
 
 #[test]
+fn a_transfer_over_udp_outlives_its_control_connection() {
+    // protocol.md [REJOIN-1], [REJOIN-3], [REJOIN-4]
+    let (here, there) = (Place::new(), Place::new());
+    let content = noise(8, 8_000_000);
+    here.write("tree/large", &content);
+    for i in 0..200 {
+        here.write(format!("tree/sub/{i}"), noise(i, 2000));
+    }
+    let serve = there.listen(["serve", "."]);
+    let cut_three_times = |relay: &Relay| {
+        for count in [200, 400, 600] {
+            relay.await_from_clients(count);
+            relay.proxy.reset();
+            relay.rebind();
+        }
+    };
+
+    let relay = Relay::transparent(serve.address());
+    let ticket = serve.over(relay.proxy.address);
+    let send = here
+        .start(["send", "tree", &ticket, "--json", "--checksum", "--rate", "40mbit"].into_iter().chain(UDP));
+    cut_three_times(&relay);
+    let sent = send.end().with(0).json();
+
+    assert!(sent["rejoined"].as_u64() > Some(0), "{sent}");
+    assert_eq!(sent["files"], json!(201));
+    assert_eq!(sent["transport"], json!("udp"));
+    let relay = Relay::transparent(serve.address());
+    let ticket = serve.over(relay.proxy.address);
+    let arguments = ["get", &ticket, "-o", "back", "--json", "--rate", "40mbit"];
+    let get = here.start(arguments.into_iter().chain(UDP));
+    // Who receives sends little.
+    for count in [30, 60, 90] {
+        relay.await_from_clients(count);
+        relay.proxy.reset();
+    }
+    let got = get.end().with(0).json();
+
+    assert!(got["rejoined"].as_u64() > Some(0), "{got}");
+    for name in tree::names(&here.path("tree")) {
+        let (a, b) = (here.path(format!("tree/{name}")), here.path(format!("back/tree/{name}")));
+        assert_eq!(fs::read(a).ok(), fs::read(b).ok(), "{name}");
+    }
+}
+
+#[test]
+fn a_control_connection_that_falls_silent_is_replaced() {
+    // protocol.md [REJOIN-3]
+    let (here, there) = (Place::new(), Place::new());
+    let content = noise(9, 6_000_000);
+    here.write("file", &content);
+    let serve = there.listen(["serve", "."]);
+    let relay = Relay::transparent(serve.address());
+    let ticket = serve.over(relay.proxy.address);
+
+    let arguments = ["send", "file", &ticket, "--json", "--rate", "8mbit"];
+    let send = here.start(arguments.into_iter().chain(UDP));
+    relay.await_from_clients(100);
+    relay.proxy.mute();
+    let sent = send.end().with(0).json();
+
+    assert_eq!(sent["rejoined"], json!(1));
+    assert_eq!(sent["digest"], json!(sha256(&content)));
+}
+
+#[test]
+fn a_session_whose_control_connection_does_not_come_back_ends_in_words() {
+    // protocol.md [REJOIN-3]
+    let (here, there) = (Place::new(), Place::new());
+    here.write("file", noise(10, 30_000_000));
+    let serve = there.listen(["serve", "."]);
+    let relay = Relay::transparent(serve.address());
+    let ticket = serve.over(relay.proxy.address);
+
+    let arguments = ["send", "file", &ticket, "--rate", "8mbit"];
+    let send = here.start(arguments.into_iter().chain(UDP));
+    relay.await_from_clients(100);
+    relay.proxy.close();
+    relay.proxy.reset();
+
+    let failed = send.end().with(3);
+    assert!(failed.stderr.contains("run the same command again"), "{}", failed.stderr);
+    assert!(!there.path("file").exists());
+}
+
+#[test]
 fn blocked_udp_is_an_error_where_it_was_asked_for_by_name_and_none_where_it_was_not() {
     let (here, there) = (Place::new(), Place::new());
     here.write("file", noise(4, 100_000));

@@ -140,6 +140,12 @@ fn the_limits_are_those_of_the_protocol() {
         ("ATTEMPT_DELAY", seconds(limits::ATTEMPT_DELAY)),
         ("HEARTBEAT", seconds(limits::HEARTBEAT)),
         ("IDLE_TIMEOUT", seconds(limits::IDLE_TIMEOUT)),
+        ("HEARD_EVERY_FRAMES", limits::HEARD_EVERY_FRAMES.to_string()),
+        ("CONTROL_LOG_MAX_FRAMES", bytes(limits::CONTROL_LOG_MAX_FRAMES)),
+        ("CONTROL_LOG_MAX_BYTES", bytes(limits::CONTROL_LOG_MAX_BYTES)),
+        ("REJOIN_WITHIN", seconds(limits::REJOIN_WITHIN)),
+        ("REJOIN_AFTER", seconds(limits::REJOIN_AFTER)),
+        ("FLOW_FRESH", seconds(limits::FLOW_FRESH)),
         ("LINGER", seconds(limits::LINGER)),
     ]);
     let text = protocol();

@@ -18,7 +18,7 @@ use haul::limits;
 use haul::wire::frame::{FileEnd, Frame, FrameError, FrameReader, FrameType, Placed};
 use haul::wire::hello::{Hello, Join};
 use haul::wire::message::{
-    Auth, AuthMethod, Close, Code, Entries, Entry, FileFailed, Finish, FlowAccept, FlowMode, FlowOpen,
+    Auth, AuthMethod, Close, Code, Entries, Entry, FileFailed, Finish, FlowAccept, FlowMode, FlowOpen, Heard,
     Intent, Kind, Law, Listed, Message, MessageError, Mtime, NOT_KNOWN, NotKept, Open, Outcome, Outcomes,
     Overwrite, Ping, RawEnd, RawRange, RawReport, Receipt, Stats, StreamEnd, Unlisted, Want, Wants, Welcome,
 };
@@ -395,6 +395,7 @@ fn frames() -> BTreeMap<&'static str, Frame> {
         ("flow-refused", Message::FlowAccept(FlowAccept { attempt: 1, connection: 0, port: 0 })),
         ("raw-end", Message::RawEnd(RawEnd { attempt: 0, packets: 8343 })),
         ("raw-report", Message::RawReport(raw_report(2))),
+        ("heard", Message::Heard(Heard { frames: 64 })),
         (
             "raw-report-unknown",
             Message::RawReport(RawReport {

@@ -25,9 +25,9 @@ use crate::{
     security::{HostPort, KeyHash, Side},
     session::{ClientOpening, Opened},
     stream::Growth,
-    transfer::{CONTROL, Receiver, Sender},
+    transfer::{Receiver, Sender},
     wire::{
-        hello::{FEATURE_BLAKE3, FEATURE_UDP, Hello},
+        hello::{FEATURE_BLAKE3, FEATURE_REJOIN, FEATURE_UDP, Hello},
         message::{DigestKind, FlowMode, FlowOpen, Intent, Message, Open, Overwrite, open_fits},
     },
 };
@@ -216,7 +216,11 @@ async fn drive(
             session.set_only(limits::FLOW_NUMBER_MIN);
         }
         session.queue_about_flow(Message::FlowOpen(request));
+        if request.mode == FlowMode::Reliable {
+            session.keep_control();
+        }
     }
+    let may_rejoin = session.may_outlive_control();
 
     let opening = async {
         let (mut wire, mut at) = connect::connect(peer).await?;
@@ -225,7 +229,10 @@ async fn drive(
             // The server does not wait as long as a person thinks.
             (wire, at) = connect::connect(&Peer { key: Some(key), ..peer.clone() }).await?;
         }
-        let hello = Hello::ours(clock::random(), None);
+        let mut hello = Hello::ours(clock::random(), None);
+        if !may_rejoin {
+            hello.features &= !FEATURE_REJOIN;
+        }
         let opening = ClientOpening::new(peer.credential(), hello, Some(open));
         let (wire, opened) = connect::open(wire, &peer.name(), opening, Some(session)).await?;
         Ok((wire, opened, at))
@@ -243,14 +250,50 @@ async fn drive(
         ));
     }
     session.set_chunk_bytes(opened.chunk_bytes);
+    if opened.features & FEATURE_REJOIN == 0 {
+        session.forget_control();
+    }
     let _hub = request.and_then(|request| await_flow(request, peer, &wire, &opened, session));
     let mut streams = JoinSet::new();
     let most = if is_in_order || is_listing { 1 } else { opened.max_streams };
     streams.spawn(add_streams(peer.clone(), opened.clone(), session.clone(), options.streams, most));
-    pump::run(wire, CONTROL, session).await;
+    control(wire, peer, &opened, session).await;
     let end = session.cleared().await;
     streams.shutdown().await;
     Ok((end.map_err(|error| without_last_word(error, session)), opened, at))
+}
+
+/// Runs the control connection, and those that take its place. protocol.md [REJOIN-3]
+async fn control(wire: Wire, peer: &Peer, opened: &Opened, session: &Session) {
+    let mut goes_on = pump::run_control(wire, 0, session).await;
+    while goes_on {
+        let (turn, frames) = session.call_control().await;
+        let rejoined = tokio::select! {
+            rejoined = connect::rejoin(peer, opened, frames) => rejoined,
+            () = session.await_control() => return,
+        };
+        match rejoined {
+            Ok((wire, heard)) => match session.resume_control(turn, heard) {
+                Ok(true) => goes_on = pump::run_control(wire, turn, session).await,
+                Ok(false) => return,
+                Err(violation) => {
+                    session.fail(RunError::violation(&peer.name(), &violation));
+                    return;
+                }
+            },
+            Err(error) if matches!(error.cause, Cause::Connection | Cause::TimedOut) => {
+                tracing::info!(%error, "no control connection yet");
+                sleep(REDIAL_AFTER).await;
+            }
+            // It is over there, or has forgotten us.
+            Err(error) => {
+                let text =
+                    format!("{}: the connection was lost, and no other may go on ({error})", peer.name());
+                session.fail(RunError::new(Cause::Connection, format!("{text}; run the same command again")));
+                return;
+            }
+        }
+    }
 }
 
 /// Opens a socket for the flow over UDP that the server was asked for, and makes the session ready for its answer.
@@ -351,5 +394,7 @@ async fn add_streams(peer: Peer, opened: Opened, session: Arc<Session>, streams:
     while pumps.join_next().await.is_some() {}
 }
 
+/// Between attempts to dial another control connection.
+const REDIAL_AFTER: Duration = Duration::from_millis(250);
 /// How often the number of connections is reconsidered.
 const GROWTH_STEP: Duration = Duration::from_millis(100);

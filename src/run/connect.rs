@@ -19,7 +19,11 @@ use crate::{
     session::{ClientOpening, Credential, Opened},
     stream::{Link, LinkError},
     transfer::CONTROL,
-    wire::hello::{Hello, Join},
+    wire::{
+        frame::Frame,
+        hello::{Hello, Join},
+        message::{Heard, Message},
+    },
 };
 
 /// Where a server is, which key it must have, and what admits us.
@@ -179,6 +183,31 @@ pub async fn open(
     })
     .await?;
     Ok((wire, opened))
+}
+
+/// Opens a connection that takes the place of the session's lost control connection, and tells the server how many of
+/// its frames were taken. Gives how many of ours it has taken. protocol.md [REJOIN-4]
+pub async fn rejoin(peer: &Peer, session: &Opened, frames: u64) -> Result<(Wire, u64), RunError> {
+    let mut wire = join(peer, session, CONTROL).await?;
+    let heard = tell_heard(&mut wire, &peer.name(), frames).await?;
+    Ok((wire, heard))
+}
+
+/// The first words on a control connection that takes the place of another, in both directions.
+pub(super) async fn tell_heard(wire: &mut Wire, name: &str, frames: u64) -> Result<u64, RunError> {
+    let now = wire.now();
+    wire.link.queue(now, Frame::Message(Message::Heard(Heard { frames })));
+    let deadline = Instant::now() + limits::AUTH_DEADLINE;
+    exchange(wire, name, deadline, |wire| match wire.link.poll_frame() {
+        None => Ok(None),
+        Some(Frame::Message(Message::Heard(heard))) => Ok(Some(heard.frames)),
+        Some(Frame::Message(Message::Close(close))) => Err(RunError::said_by(name, close.code, &close.text)),
+        Some(other) => {
+            let text = format!("it sent {:?} where HEARD belongs", other.frame_type());
+            Err(RunError::violation(name, &text))
+        }
+    })
+    .await
 }
 
 /// Opens one more connection of a session.

@@ -25,6 +25,9 @@ const CLOSE_WAIT: Duration = Duration::from_secs(1);
 /// How often the kernel is asked what it knows of the connection.
 const TCP_LOOK_EVERY: Duration = Duration::from_millis(100);
 
+/// How often a control connection looks for its own silence, where UDP would go on without it.
+const CONTROL_LOOK_EVERY: Duration = Duration::from_millis(250);
+
 /// A connection with its time base.
 #[derive(Debug)]
 pub struct Wire {
@@ -135,34 +138,48 @@ impl io::Write for TryWrite<'_> {
     }
 }
 
-/// Runs the connection until the session or the connection ends.
+/// Runs a further connection until the session or the connection ends.
 pub async fn run(mut wire: Wire, carrier: Carrier, session: &Session) {
-    let notify = session.attach(carrier);
-    let before = wire.link.wire_bytes();
-    let mut blocked_since = None;
-    let result = drive(&mut wire, carrier, session, &notify, &mut blocked_since).await;
-    note_blocked(&mut blocked_since, true, session);
-    session.meter.add_wire(wire.link.wire_bytes() - before);
-    match result {
-        Ok(()) => session.detach(carrier, None),
-        Err(error) => session.detach(carrier, Some(error.into_run(&session.peer()))),
-    }
-    if carrier == CONTROL {
+    let result = couple(&mut wire, carrier, 0, session).await;
+    session.detach(carrier, result.err().map(|error| error.into_run(&session.peer())));
+    wire.link.close();
+    wire.finish().await;
+}
+
+/// Runs the control connection of this turn until it or the session ends; returns whether the session goes on.
+pub async fn run_control(mut wire: Wire, turn: u32, session: &Session) -> bool {
+    let result = couple(&mut wire, CONTROL, turn, session).await;
+    let silent_for = wire.now().saturating_sub(wire.link.last_heard());
+    session.detach_control(turn, silent_for, result.err().map(|error| error.into_run(&session.peer())));
+    let is_over = session.is_over();
+    if is_over {
         // Whoever is told why may come again at once, and then the names are free.
         let _ = tokio::time::timeout(CLOSE_WAIT, session.cleared()).await;
         if let Some(close) = session.take_close() {
             let now = wire.now();
             wire.link.queue(now, Frame::Message(Message::Close(close)));
         }
+        wire.link.close();
+        wire.finish().await;
     }
-    wire.link.close();
-    wire.finish().await;
+    !is_over
+}
+
+async fn couple(wire: &mut Wire, carrier: Carrier, turn: u32, session: &Session) -> Result<(), WireError> {
+    let notify = session.attach(carrier, turn);
+    let before = wire.link.wire_bytes();
+    let mut blocked_since = None;
+    let result = drive(wire, carrier, turn, session, &notify, &mut blocked_since).await;
+    note_blocked(&mut blocked_since, true, session);
+    session.meter.add_wire(wire.link.wire_bytes() - before);
+    result
 }
 
 /// Returns when the session is over or the peer has closed its end.
 async fn drive(
     wire: &mut Wire,
     carrier: Carrier,
+    turn: u32,
     session: &Session,
     notify: &Notify,
     blocked_since: &mut Option<Duration>,
@@ -175,6 +192,13 @@ async fn drive(
             if let Some(info) = crate::net::tcp_info(&wire.tcp) {
                 session.note_tcp(carrier, info);
             }
+            let silent_for = now.saturating_sub(wire.link.last_heard());
+            if carrier == CONTROL && session.is_control_lost(silent_for) {
+                return Err(LinkError::Silent(silent_for).into());
+            }
+        }
+        if carrier == CONTROL && !session.has_turn(turn) {
+            return Ok(());
         }
         let wants_input = session.wants_input();
         let is_open = !wants_input || wire.read_some(READ_BYTES)?;
@@ -248,6 +272,9 @@ fn note_blocked(blocked_since: &mut Option<Duration>, is_flushed: bool, session:
 /// When to wake without any event, on the link's time.
 fn next_deadline(wire: &Wire, carrier: Carrier, session: &Session, pace: Option<Duration>) -> Duration {
     let mut deadline = wire.link.poll_timeout();
+    if carrier == CONTROL && session.may_outlive_control() {
+        deadline = deadline.min(wire.now() + CONTROL_LOOK_EVERY);
+    }
     if let Some(wait) = pace {
         deadline = deadline.min(wire.now() + wait);
     }

@@ -31,6 +31,8 @@ pub struct Report {
     pub transport: &'static str,
     /// When content moved from one to the other, and why.
     pub moves: Vec<Move>,
+    /// How often another control connection took the place of a lost one.
+    pub rejoined: u32,
     /// What the flow over UDP did, at its sender.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub flow: Option<FlowReport>,
@@ -127,6 +129,8 @@ pub struct Travel {
     pub transport: &'static str,
     /// See [`Report::moves`].
     pub moves: Vec<Move>,
+    /// See [`Report::rejoined`].
+    pub rejoined: u32,
     /// See [`Report::flow`].
     pub flow: Option<FlowReport>,
     /// See [`Report::raw`].
@@ -305,6 +309,7 @@ impl Report {
             role: if facts.is_sender { "sender" } else { "receiver" },
             transport: facts.travel.transport,
             moves: facts.travel.moves,
+            rejoined: facts.travel.rejoined,
             flow: facts.travel.flow,
             raw: facts.travel.raw,
             encrypted: facts.is_encrypted,

@@ -25,7 +25,7 @@ use tokio::{
 use super::{
     client::Running,
     clock,
-    connect::exchange,
+    connect::{exchange, tell_heard},
     error::{Cause, RunError},
     flow::{FlowHost, Hub},
     home::{Home, StoredTicket},
@@ -51,7 +51,7 @@ use crate::{
     transfer::{CONTROL, Receiver, Sender},
     wire::{
         frame::Frame,
-        hello::{FEATURE_BLAKE3, Hello, MAGIC},
+        hello::{FEATURE_BLAKE3, FEATURE_REJOIN, Hello, MAGIC},
         message::{AuthMethod, Code, DigestKind, Intent, Message, Open, Overwrite},
     },
 };
@@ -205,6 +205,8 @@ enum Admitted {
     Session(Seat),
     /// One more connection of a session, with this number.
     Stream(u16),
+    /// It takes the place of a session's lost control connection.
+    Control(Arc<Session>),
 }
 
 impl fmt::Debug for Server {
@@ -334,6 +336,18 @@ impl Server {
                 }
                 Ok(())
             }
+            Admitted::Control(session) => {
+                let (turn, frames) = session.call_control().await;
+                let heard = tell_heard(&mut wire, &name, frames).await?;
+                match session.resume_control(turn, heard) {
+                    Ok(true) if pump::run_control(wire, turn, &session).await => {
+                        session.await_control().await;
+                    }
+                    Ok(_) => {}
+                    Err(violation) => session.fail(RunError::violation(&name, &violation)),
+                }
+                Ok(())
+            }
             Admitted::Session(_seat) => self.session(wire, opened, name, is_plain).await,
         }
     }
@@ -369,6 +383,12 @@ impl Server {
             let is_same_key = live.peer_key == request.client_key();
             if !request.is_proven(&prover) || !is_same_key {
                 return Err(refused);
+            }
+            // protocol.md [REJOIN-1]
+            if join.stream == CONTROL
+                && let Some(session) = live.session.upgrade().filter(|session| session.may_outlive_control())
+            {
+                return Ok((prover, Admitted::Control(session)));
             }
             // protocol.md [STREAM-5]
             let is_within = usize::from(join.stream) < self.config.max_streams;
@@ -463,6 +483,9 @@ impl Server {
         };
         let session = running.session.clone();
         session.set_chunk_bytes(opened.chunk_bytes);
+        if opened.features & FEATURE_REJOIN != 0 {
+            session.keep_control();
+        }
         let live = Live {
             session: Arc::downgrade(&session),
             secret: opened.secret.clone(),
@@ -492,7 +515,9 @@ impl Server {
                 state: Mutex::default(),
             });
         }
-        pump::run(wire, CONTROL, &session).await;
+        if pump::run_control(wire, 0, &session).await {
+            session.await_control().await;
+        }
         let end = session.cleared().await;
         lock(&self.sessions).remove(&opened.session);
         self.share_credit();

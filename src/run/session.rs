@@ -3,6 +3,15 @@
 //! The sans-IO core ([`Sender`] or [`Receiver`]) lives behind a mutex. Connections feed it frames and drain frames
 //! from it; the threads of the file side feed it pieces or events and drain jobs. Whoever changes it wakes the
 //! others. A session ends once, with success or with the first error, and everybody notices.
+//!
+//! ```text
+//!   session   frames in and out, waits of threads, ends
+//!   control   how it outlives its control connection
+//!   flows     what flows over UDP ask of it and tell it
+//! ```
+
+mod control;
+mod flows;
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -18,13 +27,14 @@ use std::{
 
 use tokio::sync::Notify;
 
-use super::flow::FlowHost;
+use control::Control;
 
 use super::{
     clock,
     error::{Cause, RunError},
+    flow::FlowHost,
     meter::{Meter, Wait},
-    report::{FlowReport, Move, RawFigures, Travel},
+    report::Travel,
     results::{Failure, Results},
 };
 use crate::{
@@ -35,7 +45,7 @@ use crate::{
     transfer::{CONTROL, Carrier, Receiver, Sender, Violation},
     wire::{
         frame::Frame,
-        message::{Close, Code, Kind, Listed, Message, Outcome, Receipt, Stats},
+        message::{Close, Code, Heard, Kind, Listed, Message, Outcome, Receipt, Stats},
     },
 };
 
@@ -99,6 +109,7 @@ struct State {
     about_flows: VecDeque<Frame>,
     /// Names of entries that failed while content went over a raw flow, at most `limits::RECORDS_PER_FRAME`.
     raw_names: BTreeMap<u64, Vec<u8>>,
+    control: Control,
 }
 
 /// A running session.
@@ -116,6 +127,8 @@ pub struct Session {
     travel: Mutex<(Travel, usize)>,
     heard: Notify,
     is_heard: AtomicBool,
+    /// A control connection has ended.
+    control_left: Notify,
     ended: Notify,
     is_over: AtomicBool,
     /// Threads that write below the target, and remove what they began when the session ends early.
@@ -148,6 +161,7 @@ impl Session {
                 spare: Vec::new(),
                 about_flows: VecDeque::new(),
                 raw_names: BTreeMap::new(),
+                control: Control::default(),
             }),
             rate_bps,
             work: Condvar::new(),
@@ -158,6 +172,7 @@ impl Session {
             travel: Mutex::default(),
             heard: Notify::new(),
             is_heard: AtomicBool::new(false),
+            control_left: Notify::new(),
             ended: Notify::new(),
             is_over: AtomicBool::new(false),
             writers: AtomicUsize::new(0),
@@ -198,29 +213,35 @@ impl Session {
 
     // --- For connections ---
 
-    /// A connection that wants to be woken when there may be something to send.
-    pub fn attach(&self, carrier: Carrier) -> Arc<Notify> {
+    /// A connection that wants to be woken when there may be something to send. `turn`: which control connection it
+    /// is, if it is one.
+    pub fn attach(&self, carrier: Carrier, turn: u32) -> Arc<Notify> {
         let notify = Arc::new(Notify::new());
+        if carrier == CONTROL {
+            self.lock().control.attach(turn);
+        }
         self.lock_carriers().insert(carrier, Wakes::Task(notify.clone()));
         notify
     }
 
-    /// As [`Self::attach`], for a flow's thread.
-    pub fn attach_thread(&self, carrier: Carrier, waker: Arc<Waker>) {
-        self.lock_carriers().insert(carrier, Wakes::Thread(waker));
+    /// The control connection of this turn is gone, from which nothing came for so long.
+    pub fn detach_control(&self, turn: u32, silent_for: Duration, error: Option<RunError>) {
+        self.lock_carriers().remove(&CONTROL);
+        if self.leave_control(turn, silent_for, error.as_ref()) {
+            return;
+        }
+        match error {
+            // protocol.md [ERR-2]: where the peer still listens, it learns why.
+            Some(error) => self.fail(error),
+            // protocol.md [CONN-2]
+            None => self.finish(Err(RunError::cut_off(&self.peer()))),
+        }
     }
 
-    /// A connection is gone.
+    /// A further connection or a flow is gone.
     pub fn detach(&self, carrier: Carrier, error: Option<RunError>) {
         self.lock_carriers().remove(&carrier);
-        if carrier == CONTROL {
-            match error {
-                // protocol.md [ERR-2]: where the peer still listens, it learns why.
-                Some(error) => self.fail(error),
-                // protocol.md [CONN-2]
-                None => self.finish(Err(RunError::cut_off(&self.peer()))),
-            }
-        } else if !self.is_over() {
+        if !self.is_over() {
             tracing::info!(carrier, error = error.map(|e| e.text), "a connection of the session is gone");
             match &mut self.lock().role {
                 Role::Sender(sender) => sender.on_carrier_down(carrier),
@@ -234,177 +255,6 @@ impl Session {
         }
     }
 
-    // --- For flows ---
-
-    /// Flows may be opened from here on.
-    pub fn set_flows(&self, host: FlowHost) {
-        assert!(self.flows.set(host).is_ok(), "a session has one way to open flows");
-    }
-
-    /// Queues a frame about a flow.
-    pub fn queue_about_flow(&self, message: Message) {
-        self.lock().about_flows.push_back(Frame::Message(message));
-        self.wake_control();
-    }
-
-    /// A flow was asked for, or granted.
-    fn on_flow_message(&self, message: &Message) -> Result<(), Violation> {
-        let (Some(host), Some(me)) = (self.flows.get(), self.me.upgrade()) else {
-            return Err(Violation::new("it speaks of a flow where there is none"));
-        };
-        match message {
-            Message::FlowOpen(open) => {
-                let accept = host.on_open(&me, open)?;
-                self.queue_about_flow(Message::FlowAccept(accept));
-            }
-            Message::FlowAccept(accept) => host.on_accept(&me, accept)?,
-            _ => unreachable!("only what is about flows comes here"),
-        }
-        Ok(())
-    }
-
-    /// All content goes to this carrier, if it leaves from here.
-    pub fn set_only(&self, carrier: Carrier) {
-        if let Role::Sender(sender) = &mut self.lock().role {
-            sender.set_only(Some(carrier));
-        }
-        self.wake();
-    }
-
-    /// Whether content goes to one carrier only.
-    pub fn has_only(&self) -> bool {
-        self.look(|role| matches!(role, Role::Sender(sender) if sender.only().is_some()))
-    }
-
-    /// Content goes over this raw flow, and over nothing else.
-    pub fn set_raw(&self, carrier: Carrier) -> Result<(), Violation> {
-        let result = match &mut self.lock().role {
-            Role::Sender(sender) => sender.set_raw(carrier),
-            Role::Receiver(receiver) => receiver.set_raw(carrier),
-            Role::Lister(_) => Err(Violation::new("a listing has no flow")),
-        };
-        self.wake();
-        result
-    }
-
-    /// Most bits of content a second that this side sends, if it was told so.
-    pub fn rate_bps(&self) -> Option<u64> {
-        self.rate_bps
-    }
-
-    /// An entry failed at the receiving side; its name is kept if content goes over a raw flow.
-    pub fn note_failed(&self, file: u64, name: &[u8]) {
-        let mut state = self.lock();
-        if matches!(&state.role, Role::Receiver(receiver) if receiver.is_raw()) {
-            state.note_raw_name(file, name);
-        }
-    }
-
-    /// Content moves, and a person is told why.
-    pub fn note_move(&self, to: &'static str, why: String) {
-        tracing::info!(to, why, "content moves");
-        let at_ms = u64::try_from(self.meter.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.lock_travel().0.moves.push(Move { at_ms, to, why });
-    }
-
-    /// What the flow has done.
-    pub fn note_flow(&self, flow: FlowReport) {
-        self.lock_travel().0.flow = Some(flow);
-    }
-
-    /// Moves that nobody was told of yet.
-    pub fn take_moves(&self) -> Vec<Move> {
-        let mut travel = self.lock_travel();
-        let (Travel { moves, .. }, told) = &mut *travel;
-        let new = moves[*told..].to_vec();
-        *told = moves.len();
-        new
-    }
-
-    /// How content has travelled so far.
-    pub fn travel(&self) -> Travel {
-        let (by_tcp, by_flow) = self.look(|role| match role {
-            Role::Sender(sender) => sender.carried_by(),
-            Role::Receiver(receiver) => receiver.carried_by(),
-            Role::Lister(_) => (false, false),
-        });
-        let state = self.lock();
-        let (is_raw, report) = match &state.role {
-            Role::Sender(sender) => (sender.is_raw(), sender.raw_report()),
-            Role::Receiver(receiver) => (receiver.is_raw(), receiver.raw_report()),
-            Role::Lister(_) => (false, None),
-        };
-        let raw = report.map(|(sent, report)| RawFigures::new(sent, report, &state.raw_names));
-        drop(state);
-        let transport = match (by_tcp, by_flow) {
-            _ if is_raw => "udp-raw",
-            (_, false) => "tcp",
-            (false, true) => "udp",
-            (true, true) => "tcp+udp",
-        };
-        Travel { transport, raw, ..self.lock_travel().0.clone() }
-    }
-
-    fn lock_travel(&self) -> MutexGuard<'_, (Travel, usize)> {
-        self.travel.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Whether a carrier is gone for the other side.
-    pub fn is_down(&self, carrier: Carrier) -> bool {
-        self.look(|role| match role {
-            Role::Sender(sender) => sender.is_down(carrier),
-            Role::Receiver(receiver) => receiver.is_down(carrier),
-            Role::Lister(_) => false,
-        })
-    }
-
-    /// What a flow's sender has heard: credit, and chunks that are placed.
-    pub fn on_flow_heard(&self, credit: u64, placed: &[crate::datagram::Placed]) {
-        let mut state = self.lock();
-        if let Role::Sender(sender) = &mut state.role {
-            sender.on_flow_credit(credit);
-            for chunk in placed {
-                sender.on_flow_placed(chunk.file, chunk.offset);
-            }
-        }
-        drop(state);
-        if !placed.is_empty() {
-            self.work.notify_all();
-        }
-    }
-
-    /// What a flow's receiver has to tell: chunks that were placed, and the credit.
-    pub fn flow_state(&self, carrier: Carrier) -> (Vec<(u64, u64)>, u64) {
-        let mut state = self.lock();
-        let Role::Receiver(receiver) = &mut state.role else { return (Vec::new(), 0) };
-        let placed = receiver.take_placed_of_flows();
-        let placed = placed.into_iter().filter(|(of, ..)| *of == carrier);
-        (placed.map(|(_, file, offset)| (file, offset)).collect(), receiver.grant())
-    }
-
-    /// Content that may still come, bytes.
-    pub fn flow_room(&self) -> u64 {
-        self.look(|role| if let Role::Receiver(receiver) = role { receiver.room() } else { 0 })
-    }
-
-    /// What the kernel knows of a TCP connection.
-    pub fn note_tcp(&self, carrier: Carrier, info: TcpInfo) {
-        self.tcp.lock().unwrap_or_else(PoisonError::into_inner).insert(carrier, info);
-    }
-
-    /// Bytes that the kernel has sent over TCP in this session, and those of them that it sent again.
-    pub fn tcp_bytes(&self) -> (u64, u64) {
-        let tcp = self.tcp.lock().unwrap_or_else(PoisonError::into_inner);
-        tcp.values().fold((0, 0), |(sent, resent), info| (sent + info.sent_bytes, resent + info.resent_bytes))
-    }
-
-    /// The round-trip time of the control connection.
-    pub fn path_rtt(&self) -> Duration {
-        let tcp = self.tcp.lock().unwrap_or_else(PoisonError::into_inner);
-        let rtt = tcp.get(&CONTROL).map_or(Duration::ZERO, |info| info.min_rtt);
-        if rtt.is_zero() { RTT_GUESS } else { rtt }
-    }
-
     /// Takes a frame from a connection.
     pub fn on_frame(&self, carrier: Carrier, frame: Frame) {
         if !self.is_heard.swap(true, Relaxed) {
@@ -412,6 +262,16 @@ impl Session {
         }
         if matches!(frame, Frame::Data { .. }) {
             self.meter.on_content();
+        }
+        if carrier == CONTROL {
+            if let Frame::Message(Message::Heard(heard)) = frame {
+                let result = self.lock().control.log.on_heard(heard.frames);
+                if let Err(violation) = result {
+                    self.fail(RunError::violation(&self.peer(), &violation));
+                }
+                return;
+            }
+            self.lock().control.log.on_received();
         }
         if carrier == CONTROL
             && let Frame::Message(message @ (Message::FlowOpen(_) | Message::FlowAccept(_))) = &frame
@@ -451,7 +311,7 @@ impl Session {
             return Ok(None);
         }
         if carrier == CONTROL
-            && let Some(frame) = state.about_flows.pop_front()
+            && let Some(frame) = state.poll_before_all()
         {
             return Ok(Some(frame));
         }
@@ -477,7 +337,6 @@ impl Session {
                 if let Some(pacer) = &self.pacer {
                     pacer.lock().unwrap_or_else(PoisonError::into_inner).on_sent(now, bytes.len() as u64);
                 }
-                drop(state);
                 self.work.notify_all();
             }
             Some(Frame::Message(Message::Finish(finish))) => {
@@ -492,6 +351,9 @@ impl Session {
                 state.last_word = Some((now, end));
             }
             _ => {}
+        }
+        if let (CONTROL, Some(frame)) = (carrier, &frame) {
+            state.control.log.on_sent(frame);
         }
         Ok(frame)
     }
@@ -740,9 +602,6 @@ impl Wakes {
     }
 }
 
-/// The round-trip time of a path that the kernel says nothing about.
-const RTT_GUESS: Duration = Duration::from_millis(100);
-
 /// A thread that writes below the target; see [`Session::writing`].
 #[derive(Debug)]
 pub struct Writing(Arc<Session>);
@@ -758,6 +617,20 @@ impl Drop for Writing {
 type Handled = Result<Option<Result<SessionEnd, (Code, String)>>, Violation>;
 
 impl State {
+    /// What the control connection sends before anything else.
+    fn poll_before_all(&mut self) -> Option<Frame> {
+        let log = &mut self.control.log;
+        let again = log.poll_again();
+        if again.is_none()
+            && let Some(frames) = log.poll_heard()
+        {
+            return Some(Frame::Message(Message::Heard(Heard { frames })));
+        }
+        let frame = again.or_else(|| self.about_flows.pop_front())?;
+        log.on_sent(&frame);
+        Some(frame)
+    }
+
     fn handle_frame(&mut self, carrier: Carrier, frame: Frame, meter: &Meter, results: &Results) -> Handled {
         let frame = match frame {
             // protocol.md [ENTRY-7]: it has no number and changes nothing but the result.

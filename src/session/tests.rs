@@ -9,7 +9,7 @@ use crate::{
     stream::Link,
     wire::{
         frame::{Frame, HEADER_BYTES},
-        hello::{FEATURE_BLAKE3, FEATURE_UDP},
+        hello::FEATURES,
         message::{Auth, AuthMethod, Intent, Message, Open, Overwrite, Welcome},
     },
 };
@@ -217,7 +217,7 @@ fn a_newer_peer_comes_down_to_what_the_older_knows() {
 
     for opened in [client, server] {
         assert_eq!(opened.version, 1);
-        assert_eq!(opened.features, FEATURE_BLAKE3 | FEATURE_UDP);
+        assert_eq!(opened.features, FEATURES);
         assert_eq!(opened.chunk_bytes, 1 << 16);
     }
 }

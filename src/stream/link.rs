@@ -207,6 +207,11 @@ impl Link {
         self.last_heard = now;
     }
 
+    /// When the last byte came, or the socket was last left unread on purpose.
+    pub fn last_heard(&self) -> Duration {
+        self.last_heard
+    }
+
     /// When [`Self::handle_timeout`] wants to be called.
     pub fn poll_timeout(&self) -> Duration {
         (self.last_heard + self.idle_timeout).min(self.last_sent + limits::HEARTBEAT)

@@ -10,11 +10,13 @@
 //! **Contract of a carrier** (a TCP connection, a flow over UDP): it takes the next piece with [`Sender::poll_frame`] and
 //! delivers it whole or not at all, each at most once; pieces on different carriers may overtake each other. When it
 //! dies, whoever runs it tells both sides; what the receiver did not get returns to the queue. Carrier 0 is the
-//! control connection: it alone carries messages other than DATA, and a session does not outlive it.
+//! control connection: it alone carries messages other than DATA. A session outlives it only where another can take its
+//! place ([`ControlLog`]).
 //!
 //! **Bounds.** The sender keeps at most `limits::SEND_QUEUE_BYTES` read but unsent; the receiver at most its credit;
 //! both at most `limits::OPEN_ENTRIES_MAX` entries.
 
+mod control;
 pub mod cursor;
 pub mod placement;
 pub mod raw;
@@ -23,6 +25,7 @@ mod sender;
 #[cfg(test)]
 mod tests;
 
+pub use control::ControlLog;
 pub use receiver::Receiver;
 pub use sender::{Piece, ReadJob, Sender, SenderEnd};
 

@@ -479,7 +479,7 @@ impl Receiver {
 
     /// A further connection of the session is gone; its last word goes out once what it brought is placed.
     pub fn on_carrier_down(&mut self, carrier: Carrier) {
-        assert!(carrier != super::CONTROL, "a session does not outlive its control connection");
+        assert!(carrier != super::CONTROL, "the control connection is not given up, but taken over");
         if self.down.insert(carrier) {
             self.untold.insert(carrier);
             self.tell_downs();

@@ -546,7 +546,7 @@ impl<S: Clone> Sender<S> {
 
     /// Tells the receiver that a connection is gone; it answers with what it got of it.
     pub fn on_carrier_down(&mut self, carrier: Carrier) {
-        assert!(carrier != CONTROL, "a session does not outlive its control connection");
+        assert!(carrier != CONTROL, "the control connection is not given up, but taken over");
         if !self.down.insert(carrier) {
             return;
         }
@@ -716,22 +716,36 @@ impl<S: Clone> Sender<S> {
         self.sent_bytes -= lost;
         let gone: Vec<_> = self.in_flight.extract_if(.., |_, sent| sent.carrier == end.stream).collect();
         for ((file, offset), sent) in gone {
-            self.kept_bytes -= sent.kept.as_ref().map_or(0, |bytes| bytes.len() as u64);
-            let Some(open) = self.open.get(&file) else { continue };
-            match sent.kept {
-                Some(bytes) => {
-                    self.queued_bytes += bytes.len();
-                    self.chunks.push_front(Chunk { file, offset, bytes, crc: sent.crc, keep: true });
-                }
-                None => self.jobs.push_front(ReadJob::Again {
-                    file,
-                    source: open.source.clone(),
-                    offset,
-                    len: usize::try_from(sent.len).expect("a chunk that was in memory"),
-                    crc: sent.crc,
-                }),
-            }
+            self.requeue(file, offset, sent);
         }
         Ok(())
+    }
+
+    /// Content was lost with a control connection whose place another takes. protocol.md [REJOIN-4]
+    pub fn on_content_lost(&mut self, file: u64, offset: u64) {
+        let Some(sent) = self.in_flight.remove(&(file, offset)) else { return };
+        self.sent_bytes -= sent.len;
+        if let Some(on) = self.sent_on.get_mut(&sent.carrier) {
+            *on -= sent.len;
+        }
+        self.requeue(file, offset, sent);
+    }
+
+    fn requeue(&mut self, file: u64, offset: u64, sent: Sent) {
+        self.kept_bytes -= sent.kept.as_ref().map_or(0, |bytes| bytes.len() as u64);
+        let Some(open) = self.open.get(&file) else { return };
+        match sent.kept {
+            Some(bytes) => {
+                self.queued_bytes += bytes.len();
+                self.chunks.push_front(Chunk { file, offset, bytes, crc: sent.crc, keep: true });
+            }
+            None => self.jobs.push_front(ReadJob::Again {
+                file,
+                source: open.source.clone(),
+                offset,
+                len: usize::try_from(sent.len).expect("a chunk that was in memory"),
+                crc: sent.crc,
+            }),
+        }
     }
 }

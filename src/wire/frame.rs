@@ -55,11 +55,12 @@ pub enum FrameType {
     FlowAccept = 22,
     RawEnd = 23,
     RawReport = 24,
+    Heard = 25,
 }
 
 impl FrameType {
     /// Every type, in the order of their numbers.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::Auth,
         Self::Welcome,
         Self::Open,
@@ -84,6 +85,7 @@ impl FrameType {
         Self::FlowAccept,
         Self::RawEnd,
         Self::RawReport,
+        Self::Heard,
     ];
 
     /// The type with this number.
@@ -703,7 +705,7 @@ mod tests {
             assert_eq!(FrameType::from_number(kind.number()), Some(kind));
         }
         assert_eq!(FrameType::from_number(0), None);
-        assert_eq!(FrameType::from_number(25), None);
+        assert_eq!(FrameType::from_number(26), None);
     }
 
     proptest! {

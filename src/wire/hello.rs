@@ -22,8 +22,10 @@ pub const VERSION_MAX: u16 = 1;
 pub const FEATURE_BLAKE3: u64 = 1;
 /// Feature bit: flows over UDP.
 pub const FEATURE_UDP: u64 = 2;
+/// Feature bit: the session may outlive its control connection. Of a client that wants a flow.
+pub const FEATURE_REJOIN: u64 = 4;
 /// Feature bits that this program has.
-pub const FEATURES: u64 = FEATURE_BLAKE3 | FEATURE_UDP;
+pub const FEATURES: u64 = FEATURE_BLAKE3 | FEATURE_UDP | FEATURE_REJOIN;
 /// Longest agent text, bytes.
 pub const AGENT_MAX_BYTES: usize = 64;
 
@@ -46,7 +48,8 @@ const EXT_JOIN: u16 = 5;
 pub struct Join {
     /// As the WELCOME of the control connection named it.
     pub session: [u8; 16],
-    /// Which connection of the session this is, 1..`limits::STREAMS_MAX`; 0 is the control connection.
+    /// Which connection of the session this is, below `limits::STREAMS_MAX`; 0 takes the place of its lost control
+    /// connection.
     pub stream: u16,
 }
 
@@ -209,7 +212,7 @@ impl Extensions {
             EXT_JOIN => {
                 let (session, stream) = value.split_first_chunk::<16>().ok_or(malformed)?;
                 let stream = u16::from_le_bytes(stream.try_into().map_err(|_| malformed)?);
-                if stream == 0 || usize::from(stream) >= limits::STREAMS_MAX {
+                if usize::from(stream) >= limits::STREAMS_MAX {
                     return Err(malformed);
                 }
                 once(&mut self.join, Join { session: *session, stream })
@@ -341,7 +344,6 @@ mod tests {
             ("a short number", EXT_CHUNK_MAX, chunk(least), chunk(least)[..3].to_vec()),
             ("a long agent", EXT_AGENT, agent(AGENT_MAX_BYTES), agent(AGENT_MAX_BYTES + 1)),
             ("an agent that is no text", EXT_AGENT, b"\xc3\xa9".to_vec(), b"\xc3".to_vec()),
-            ("the control connection", EXT_JOIN, join(1), join(0)),
             ("a stream too many", EXT_JOIN, join(limits::STREAMS_MAX - 1), join(limits::STREAMS_MAX)),
             ("a short join", EXT_JOIN, join(1), join(1)[..17].to_vec()),
             ("a long join", EXT_JOIN, join(1), [join(1), vec![0]].concat()),

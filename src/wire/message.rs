@@ -468,6 +468,14 @@ pub struct Close {
     pub text: String,
 }
 
+/// HEARD, both directions, on the control connection: how far the peer's frames have come, so that a control connection
+/// that takes the place of a lost one goes on behind them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Heard {
+    /// Frames of the session that were taken from the peer's control connections so far.
+    pub frames: u64,
+}
+
 /// Every control message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "each variant wraps the struct of its name, documented there")]
@@ -491,6 +499,7 @@ pub enum Message {
     FlowAccept(FlowAccept),
     RawEnd(RawEnd),
     RawReport(RawReport),
+    Heard(Heard),
 }
 
 /// Why bytes are not a message.
@@ -527,6 +536,7 @@ impl Message {
             Self::FlowAccept(_) => FrameType::FlowAccept,
             Self::RawEnd(_) => FrameType::RawEnd,
             Self::RawReport(_) => FrameType::RawReport,
+            Self::Heard(_) => FrameType::Heard,
         }
     }
 
@@ -551,6 +561,7 @@ impl Message {
             Self::FlowAccept(m) => put(m, out),
             Self::RawEnd(m) => put(m, out),
             Self::RawReport(m) => put(m, out),
+            Self::Heard(m) => put(m, out),
         }
     }
 
@@ -577,6 +588,7 @@ impl Message {
             FrameType::FlowAccept => Self::FlowAccept(take(kind, payload)?),
             FrameType::RawEnd => Self::RawEnd(take(kind, payload)?),
             FrameType::RawReport => Self::RawReport(take(kind, payload)?),
+            FrameType::Heard => Self::Heard(take(kind, payload)?),
             FrameType::Data
             | FrameType::Hole
             | FrameType::FileEnd
@@ -627,7 +639,8 @@ impl Message {
             | Self::Ping(_)
             | Self::Pong(_)
             | Self::FlowAccept(_)
-            | Self::RawEnd(_) => true,
+            | Self::RawEnd(_)
+            | Self::Heard(_) => true,
         }
     }
 }

@@ -46,6 +46,11 @@ struct Shared {
     to: SocketAddr,
     accepted: AtomicUsize,
     was_cut: AtomicBool,
+    /// Those that pass now are cut, or pass nothing more.
+    reset: Notify,
+    mute: Notify,
+    /// Further connections are cut at once.
+    is_closed: AtomicBool,
     /// When the link is free again.
     free_at: Mutex<Option<Instant>>,
     /// One-way trips before the first data, see [`Proxy::trips_before_data`].
@@ -80,6 +85,9 @@ impl Proxy {
             to,
             accepted: AtomicUsize::new(0),
             was_cut: AtomicBool::new(false),
+            reset: Notify::new(),
+            mute: Notify::new(),
+            is_closed: AtomicBool::new(false),
             free_at: Mutex::default(),
             trips: AtomicU64::new(0),
         });
@@ -92,6 +100,21 @@ impl Proxy {
     /// Connections so far.
     pub fn accepted(&self) -> usize {
         self.shared.accepted.load(SeqCst)
+    }
+
+    /// Cuts all connections that there are.
+    pub fn reset(&self) {
+        self.shared.reset.notify_waiters();
+    }
+
+    /// Lets nothing more pass on the connections that there are, and cuts none.
+    pub fn mute(&self) {
+        self.shared.mute.notify_waiters();
+    }
+
+    /// Cuts further connections at once.
+    pub fn close(&self) {
+        self.shared.is_closed.store(true, SeqCst);
     }
 
     /// Whether a connection was cut.
@@ -117,6 +140,9 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     while let Ok((client, _)) = listener.accept().await {
         let number = shared.accepted.fetch_add(1, SeqCst);
         let shared = shared.clone();
+        if shared.is_closed.load(SeqCst) {
+            continue;
+        }
         tokio::spawn(async move {
             let Ok(server) = dial(shared.to).await else { return };
             let passage = Passage {
@@ -129,14 +155,18 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
             };
             tokio::select! {
                 _ = async { tokio::join!(passage.pass(&client, &server, 0), passage.pass(&server, &client, 1)) } => {}
-                () = passage.ended.notified() => {
-                    // Both ends learn at once, as from a middlebox that forgot the connection.
-                    for socket in [client, server] {
-                        let _ = socket2::SockRef::from(&socket).set_linger(Some(Duration::ZERO));
-                    }
-                }
+                () = passage.ended.notified() => reset([client, server]),
+                () = passage.shared.reset.notified() => reset([client, server]),
+                () = passage.shared.mute.notified() => std::future::pending().await,
             }
         });
+    }
+}
+
+/// Both ends learn at once, as from a middlebox that forgot the connection.
+fn reset(sockets: [TcpStream; 2]) {
+    for socket in sockets {
+        let _ = socket2::SockRef::from(&socket).set_linger(Some(Duration::ZERO));
     }
 }
 

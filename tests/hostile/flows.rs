@@ -1,7 +1,10 @@
 //! Words about flows that do not belong: the session ends, in words.
 
+use haul::security::Ticket;
+use haul::session::Credential;
 use haul::wire::frame::Frame;
-use haul::wire::message::{Code, FlowAccept, FlowMode, FlowOpen, Law, Message};
+use haul::wire::hello::{FEATURE_REJOIN, Join};
+use haul::wire::message::{Code, FlowAccept, FlowMode, FlowOpen, Heard, Law, Message};
 
 use crate::opening::is_serving;
 use crate::peer::{Guest, Impostor, Wire, file, listing, push};
@@ -40,6 +43,50 @@ fn a_client_takes_no_answer_to_what_it_has_not_asked() {
 
         client.wait().fails(exit::PEER, &["127.0.0.1:", "broke the protocol"]).in_one_line();
     }
+}
+
+#[test]
+fn a_control_connection_is_taken_over_only_where_both_said_so_and_by_who_knows_the_secret() {
+    // protocol.md [REJOIN-1], [REJOIN-2]
+    let world = World::new();
+    let server = world.serve("root", &[]);
+    let address = &Ticket::parse(&server.ticket).unwrap().addresses[0];
+    let rejoin = |guest: &Guest, session: [u8; 16], secret: &haul::security::SessionSecret| {
+        let join = Join { session, stream: 0 };
+        guest.try_open(address, Credential::Join { secret: secret.clone(), join }, Some(join), None)
+    };
+
+    let mut guest = Guest::new();
+    let (mut wire, opened) = guest.open(&server.ticket, push());
+    wire.next().expect("a first word, from a session that runs");
+    let (_other, other) = guest.open(&server.ticket, push());
+    assert!(rejoin(&guest, opened.session, &other.secret).is_err(), "another secret");
+    assert!(rejoin(&Guest::new(), opened.session, &opened.secret).is_err(), "another key");
+    // Its own is taken over, and the connection before is closed.
+    let (mut again, _) = rejoin(&guest, opened.session, &opened.secret).map_err(drop).unwrap();
+    assert!(matches!(again.next(), Some(Frame::Message(Message::Heard(heard))) if heard.frames == 0));
+    assert_eq!(wire.close_of_peer(), None);
+    // HEARD of what was never sent.
+    again.send(Frame::Message(Message::Heard(Heard { frames: 1 << 40 })));
+    assert_eq!(again.next(), None);
+
+    guest.features &= !FEATURE_REJOIN;
+    let (_wire, opened) = guest.open(&server.ticket, push());
+    assert!(rejoin(&guest, opened.session, &opened.secret).is_err(), "without the feature");
+    is_serving(&world, &server);
+}
+
+#[test]
+fn hearing_what_was_not_sent_ends_the_session() {
+    // protocol.md [REJOIN-2]
+    let world = World::new();
+    let server = world.serve("root", &[]);
+    let (mut wire, _) = Guest::new().open(&server.ticket, push());
+
+    wire.send(Frame::Message(Message::Heard(Heard { frames: 1 << 40 })));
+
+    assert_eq!(wire.close_of_peer().expect("it says why").code, Code::Protocol);
+    is_serving(&world, &server);
 }
 
 fn open(attempt: u16) -> Message {

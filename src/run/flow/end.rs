@@ -164,6 +164,13 @@ impl End {
     pub fn after_input(&self, drops: Option<u64>) {
         let mut whole: Vec<Whole> = Vec::new();
         let mut core = self.lock();
+        let heard = match &core.side {
+            Side::Sender(sender) => sender.last_heard(),
+            Side::Receiver(receiver, _) => receiver.last_heard(),
+        };
+        if let Some(heard) = heard {
+            self.session.note_flow_heard(self.start + heard);
+        }
         if let Side::Receiver(receiver, unplaced) = &mut core.side {
             receiver.set_drops(drops.unwrap_or(0));
             while let Some(chunk) = receiver.poll_chunk() {

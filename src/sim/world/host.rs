@@ -16,13 +16,13 @@ use crate::{
     security::{Channel, FlowId, Opener, ProofKey, Sealer, Side},
     session::{ClientOpening, Credential, Opened, Prover, ServerOpening},
     stream::{Link, LinkError},
-    transfer::{CONTROL, Carrier, Receiver, Sender},
+    transfer::{CONTROL, Carrier, ControlLog, Receiver, Sender},
     wire::{
         frame::Frame,
         hello::{Hello, Join},
         message::{
-            Close, Code, DigestKind, FlowAccept, FlowMode, FlowOpen, Intent, Law, Message, Open, Outcome,
-            Overwrite,
+            Close, Code, DigestKind, FlowAccept, FlowMode, FlowOpen, Heard, Intent, Law, Message, Open,
+            Outcome, Overwrite,
         },
         packet::{ConnectionId, Header},
     },
@@ -43,6 +43,10 @@ pub struct Host {
     opened: Option<Opened>,
     core: Option<Core>,
     about_flows: VecDeque<Frame>,
+    /// What went over its control connections.
+    log: ControlLog,
+    /// It goes on without its control connection until another one comes.
+    awaits_control: bool,
     flows: Vec<FlowEnd>,
     /// The client's request that is not answered.
     pending: Option<FlowOpen>,
@@ -71,6 +75,8 @@ struct Stream {
     carrier: Option<Carrier>,
     link: Link,
     opening: Option<Opening>,
+    /// It takes the place of a lost control connection, and has not said yet where the peer stands.
+    is_resuming: bool,
     is_gone: bool,
 }
 
@@ -101,6 +107,8 @@ impl Host {
             opened: None,
             core: is_client.then(|| Core::new(plan, plan.is_push)),
             about_flows: VecDeque::new(),
+            log: ControlLog::keeping(),
+            awaits_control: false,
             flows: Vec::new(),
             pending: None,
             attempts: 0,
@@ -143,6 +151,7 @@ impl Host {
             carrier: None,
             link: Link::new(Channel::plain(), self.plan.idle_timeout, now),
             opening: Some(Opening::Server(ServerOpening::new(hello))),
+            is_resuming: false,
             is_gone: false,
         });
     }
@@ -240,6 +249,22 @@ impl Host {
         }
     }
 
+    /// The client loses its control connection and will dial another one; `false` if it has none that is open.
+    pub fn lose_control(&mut self) -> bool {
+        let mut open =
+            self.streams.iter().filter(|stream| !stream.is_gone && stream.carrier == Some(CONTROL));
+        let may = self.end.is_none()
+            && self.opened.is_some()
+            && open.any(|stream| stream.opening.is_none() && !stream.is_resuming);
+        self.awaits_control |= may;
+        may
+    }
+
+    /// The server goes on without its control connection.
+    pub fn keep_session(&mut self) {
+        self.awaits_control = true;
+    }
+
     /// Ends its newest flow.
     pub fn end_flow(&mut self, now: Duration, net: &mut Net) {
         if !self.flows.is_empty() && self.end.is_none() {
@@ -333,6 +358,7 @@ impl Host {
             carrier: Some(carrier),
             link: Link::new(Channel::plain(), self.plan.idle_timeout, now),
             opening: Some(Opening::Client(opening)),
+            is_resuming: carrier == CONTROL && self.opened.is_some(),
             is_gone: false,
         });
     }
@@ -346,7 +372,7 @@ impl Host {
             }
             let connection = self.streams[at].connection;
             if net.connection(connection).gone_at(self.side).is_some_and(|gone| gone <= now) {
-                self.lose_stream(at, "it was cut");
+                self.lose_stream(now, net, at, "it was cut");
                 has_worked = true;
                 continue;
             }
@@ -370,7 +396,7 @@ impl Host {
                 && let Err(error) = self.streams[at].link.handle_timeout(now)
             {
                 assert!(matches!(error, LinkError::Silent(_)), "{error}");
-                self.lose_stream(at, "it is silent");
+                self.lose_stream(now, net, at, "it is silent");
                 has_worked = true;
                 continue;
             }
@@ -388,12 +414,16 @@ impl Host {
         has_worked
     }
 
-    fn lose_stream(&mut self, at: usize, why: &str) {
+    fn lose_stream(&mut self, now: Duration, net: &mut Net, at: usize, why: &str) {
         self.streams[at].is_gone = true;
         // Who has not said which connection it is, is the first.
         let first = self.opened.is_none().then_some(CONTROL);
         let Some(carrier) = self.streams[at].carrier.or(first) else { return };
         match &mut self.core {
+            // protocol.md [REJOIN-3]
+            _ if carrier == CONTROL && self.awaits_control && self.end.is_none() => {
+                self.rejoin(now, net);
+            }
             _ if carrier == CONTROL => {
                 // protocol.md [END-4]: what was said before holds.
                 let end = if self.receipt_at.is_some() { Ok(()) } else { Err(why.to_owned()) };
@@ -413,7 +443,9 @@ impl Host {
                 let opened = opening.advance(now, &mut stream.link).expect("an honest server opens");
                 let Some(opened) = opened else { return false };
                 stream.opening = None;
-                if stream.carrier == Some(CONTROL) {
+                if stream.is_resuming {
+                    self.tell_heard(now, at);
+                } else if stream.carrier == Some(CONTROL) {
                     self.opened = Some(opened);
                     self.open_further(now, net);
                 }
@@ -441,11 +473,46 @@ impl Host {
                     session,
                     usize::from(self.plan.streams) + 1,
                 );
-                if carrier == CONTROL {
+                if carrier == CONTROL && self.opened.is_some() {
+                    // protocol.md [REJOIN-1]
+                    stream.is_resuming = true;
+                    let before = self.streams.iter_mut().take(at);
+                    before.filter(|it| it.carrier == Some(CONTROL)).for_each(|it| it.is_gone = true);
+                    self.tell_heard(now, at);
+                } else if carrier == CONTROL {
                     self.opened = Some(opened);
                 }
                 true
             }
+        }
+    }
+
+    /// A client dials another control connection; a server waits for it.
+    fn rejoin(&mut self, now: Duration, net: &mut Net) {
+        if self.side == Side::Server {
+            return;
+        }
+        let opened = self.opened.clone().expect("a session that is open may lose its connection");
+        let join = Join { session: opened.session, stream: CONTROL };
+        let hello = Hello::ours(self.chance.bytes(), Some(join));
+        let credential = Credential::Join { secret: opened.secret, join };
+        self.connect(now, net, CONTROL, ClientOpening::new(credential, hello, None));
+    }
+
+    fn tell_heard(&mut self, now: Duration, at: usize) {
+        let frames = self.log.tell();
+        self.streams[at].link.queue(now, Frame::Message(Message::Heard(Heard { frames })));
+    }
+
+    /// protocol.md [REJOIN-2], [REJOIN-4]
+    fn on_heard(&mut self, at: usize, frames: u64) {
+        if !std::mem::take(&mut self.streams[at].is_resuming) {
+            self.log.on_heard(frames).expect("an honest peer hears what was sent");
+            return;
+        }
+        let lost = self.log.resume(frames).expect("an honest peer hears what was sent");
+        if let Some(Core::Sender(sender, _)) = &mut self.core {
+            lost.into_iter().for_each(|(file, offset)| sender.on_content_lost(file, offset));
         }
     }
 
@@ -461,6 +528,14 @@ impl Host {
 
     fn on_frame(&mut self, now: Duration, net: &mut Net, at: usize, frame: Frame) {
         let carrier = self.streams[at].carrier.expect("an open connection has its number");
+        if let Frame::Message(Message::Heard(heard)) = frame {
+            return self.on_heard(at, heard.frames);
+        }
+        let is_counted = !matches!(frame, Frame::Message(Message::Open(_) | Message::Close(_)));
+        if carrier == CONTROL && is_counted {
+            assert!(!self.streams[at].is_resuming, "HEARD comes first");
+            self.log.on_received();
+        }
         match frame {
             Frame::Message(Message::Open(_)) => {
                 assert!(self.side == Side::Server && self.core.is_none());
@@ -495,18 +570,31 @@ impl Host {
         let mut has_worked = false;
         for stream in self.streams.iter_mut().filter(|stream| !stream.is_gone) {
             let may_talk = match &stream.opening {
-                None => true,
-                Some(Opening::Client(opening)) => stream.carrier == Some(CONTROL) && opening.is_auth_sent(),
+                None => !stream.is_resuming,
+                Some(Opening::Client(opening)) => {
+                    stream.carrier == Some(CONTROL) && !stream.is_resuming && opening.is_auth_sent()
+                }
                 Some(Opening::Server(_)) => false,
             };
             let carrier = stream.carrier.unwrap_or(CONTROL);
             while may_talk && self.end.is_none() && stream.link.pending_bytes() < OUT_HIGH_BYTES {
-                let frame = match &mut self.core {
+                let again = if carrier == CONTROL { self.log.poll_again() } else { None };
+                if again.is_none()
+                    && carrier == CONTROL
+                    && let Some(frames) = self.log.poll_heard()
+                {
+                    stream.link.queue(now, Frame::Message(Message::Heard(Heard { frames })));
+                    has_worked = true;
+                }
+                let frame = again.or_else(|| match &mut self.core {
                     _ if carrier == CONTROL && !self.about_flows.is_empty() => self.about_flows.pop_front(),
                     Some(core) => core.poll_frame(carrier),
                     None => None,
-                };
+                });
                 let Some(frame) = frame else { break };
+                if carrier == CONTROL {
+                    self.log.on_sent(&frame);
+                }
                 if matches!(frame, Frame::Message(Message::Receipt(_))) {
                     self.receipt_at = Some(now);
                 }

@@ -219,6 +219,12 @@ impl World {
             Fault::DropFlow(Side::Server) => self.server.mute_flow(),
             Fault::CutStream(carrier) => self.net.cut(now, carrier),
             Fault::CutControl => self.net.cut(now, CONTROL),
+            Fault::LoseControl => {
+                if self.client.lose_control() {
+                    self.server.keep_session();
+                    self.net.cut_at_client(now, CONTROL);
+                }
+            }
             Fault::Rebind { is_other_host, keeps_old } => self.net.rebind(is_other_host, keeps_old),
             Fault::StallTarget(lasts) => {
                 [&mut self.client, &mut self.server]

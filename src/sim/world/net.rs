@@ -161,6 +161,15 @@ impl Net {
         connection.gone_at = if self.chance.percent(50) { [Some(soon), later] } else { [later, Some(soon)] };
     }
 
+    /// Cuts the newest connection of this number; the client notices soon, the server perhaps never.
+    pub fn cut_at_client(&mut self, now: Duration, carrier: Carrier) {
+        self.cut(now, carrier);
+        if let Some(connection) = self.connections.iter_mut().rev().find(|it| it.carrier == carrier) {
+            connection.gone_at[index(Side::Client)] =
+                Some(now + Duration::from_millis(self.chance.below(300)));
+        }
+    }
+
     // --- Datagrams ---
 
     /// A flow has begun; `witnesses` open what the client and what the server sends.

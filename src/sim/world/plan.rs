@@ -62,7 +62,7 @@ pub struct Plan {
     pub forged_percent: u64,
     /// Of a hundred datagrams from the client, so many arrive a second time from another address, and earlier.
     pub stolen_percent: u64,
-    /// Whether somebody cuts the control connection: then the transfer may fail.
+    /// Whether somebody cuts the control connection for good: then the transfer may fail.
     pub has_end: bool,
 }
 
@@ -85,8 +85,10 @@ pub enum Fault {
     DropFlow(Side),
     /// A further connection is cut.
     CutStream(u16),
-    /// The control connection is cut.
+    /// The control connection is cut, and the session with it.
     CutControl,
+    /// The control connection is cut, and the client dials another one.
+    LoseControl,
     /// The client's datagrams come from another port, or from another host.
     Rebind {
         /// It is another host.
@@ -161,6 +163,7 @@ impl Plan {
             forgery: on(25),
             theft: on(20),
             end: on(4),
+            rejoins: Chance::new(seed, "rejoins").percent(40),
             flows: on(90),
         };
         let rtt = MS * u32::try_from(chance.pick(&[1, 2, 5, 10, 20, 50, 100, 200])).expect("small");
@@ -265,6 +268,7 @@ struct Kinds {
     forgery: bool,
     theft: bool,
     end: bool,
+    rejoins: bool,
     flows: bool,
 }
 
@@ -352,6 +356,7 @@ fn faults(chance: &mut Chance, kinds: &Kinds, heals_at: Duration, streams: u16) 
         chance.pick(&[Fault::StallTarget(lasts), Fault::StallSource(lasts)])
     });
     some(kinds.end, 1, &|_| Fault::CutControl);
+    some(kinds.rejoins && !kinds.end, 4, &|_| Fault::LoseControl);
     faults.sort_by_key(|(at, _)| *at);
     faults
 }

@@ -1,0 +1,199 @@
+//! What flows over UDP ask of their session and tell it.
+
+use std::{
+    sync::{Arc, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use super::{
+    super::{
+        flow::FlowHost,
+        report::{FlowReport, Move, RawFigures, Travel},
+    },
+    Role, Session, Wakes,
+};
+use crate::{
+    datagram::Placed,
+    net::{TcpInfo, Waker},
+    transfer::{CONTROL, Carrier, Violation},
+    wire::{frame::Frame, message::Message},
+};
+
+/// The round-trip time of a path that the kernel says nothing about.
+const RTT_GUESS: Duration = Duration::from_millis(100);
+
+impl Session {
+    /// As [`Self::attach`], for a flow's thread.
+    pub fn attach_thread(&self, carrier: Carrier, waker: Arc<Waker>) {
+        self.lock_carriers().insert(carrier, Wakes::Thread(waker));
+    }
+
+    /// Flows may be opened from here on.
+    pub fn set_flows(&self, host: FlowHost) {
+        assert!(self.flows.set(host).is_ok(), "a session has one way to open flows");
+    }
+
+    /// Queues a frame about a flow.
+    pub fn queue_about_flow(&self, message: Message) {
+        self.lock().about_flows.push_back(Frame::Message(message));
+        self.wake_control();
+    }
+
+    /// A flow was asked for, or granted.
+    pub(super) fn on_flow_message(&self, message: &Message) -> Result<(), Violation> {
+        let (Some(host), Some(me)) = (self.flows.get(), self.me.upgrade()) else {
+            return Err(Violation::new("it speaks of a flow where there is none"));
+        };
+        match message {
+            Message::FlowOpen(open) => {
+                let accept = host.on_open(&me, open)?;
+                self.queue_about_flow(Message::FlowAccept(accept));
+            }
+            Message::FlowAccept(accept) => host.on_accept(&me, accept)?,
+            _ => unreachable!("only what is about flows comes here"),
+        }
+        Ok(())
+    }
+
+    /// All content goes to this carrier, if it leaves from here.
+    pub fn set_only(&self, carrier: Carrier) {
+        if let Role::Sender(sender) = &mut self.lock().role {
+            sender.set_only(Some(carrier));
+        }
+        self.wake();
+    }
+
+    /// Whether content goes to one carrier only.
+    pub fn has_only(&self) -> bool {
+        self.look(|role| matches!(role, Role::Sender(sender) if sender.only().is_some()))
+    }
+
+    /// Content goes over this raw flow, and over nothing else.
+    pub fn set_raw(&self, carrier: Carrier) -> Result<(), Violation> {
+        let result = match &mut self.lock().role {
+            Role::Sender(sender) => sender.set_raw(carrier),
+            Role::Receiver(receiver) => receiver.set_raw(carrier),
+            Role::Lister(_) => Err(Violation::new("a listing has no flow")),
+        };
+        self.wake();
+        result
+    }
+
+    /// Most bits of content a second that this side sends, if it was told so.
+    pub fn rate_bps(&self) -> Option<u64> {
+        self.rate_bps
+    }
+
+    /// An entry failed at the receiving side; its name is kept if content goes over a raw flow.
+    pub fn note_failed(&self, file: u64, name: &[u8]) {
+        let mut state = self.lock();
+        if matches!(&state.role, Role::Receiver(receiver) if receiver.is_raw()) {
+            state.note_raw_name(file, name);
+        }
+    }
+
+    /// Content moves, and a person is told why.
+    pub fn note_move(&self, to: &'static str, why: String) {
+        tracing::info!(to, why, "content moves");
+        let at_ms = u64::try_from(self.meter.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.lock_travel().0.moves.push(Move { at_ms, to, why });
+    }
+
+    /// What the flow has done.
+    pub fn note_flow(&self, flow: FlowReport) {
+        self.lock_travel().0.flow = Some(flow);
+    }
+
+    /// Moves that nobody was told of yet.
+    pub fn take_moves(&self) -> Vec<Move> {
+        let mut travel = self.lock_travel();
+        let (Travel { moves, .. }, told) = &mut *travel;
+        let new = moves[*told..].to_vec();
+        *told = moves.len();
+        new
+    }
+
+    /// How content has travelled so far.
+    pub fn travel(&self) -> Travel {
+        let (by_tcp, by_flow) = self.look(|role| match role {
+            Role::Sender(sender) => sender.carried_by(),
+            Role::Receiver(receiver) => receiver.carried_by(),
+            Role::Lister(_) => (false, false),
+        });
+        let state = self.lock();
+        let (is_raw, report) = match &state.role {
+            Role::Sender(sender) => (sender.is_raw(), sender.raw_report()),
+            Role::Receiver(receiver) => (receiver.is_raw(), receiver.raw_report()),
+            Role::Lister(_) => (false, None),
+        };
+        let raw = report.map(|(sent, report)| RawFigures::new(sent, report, &state.raw_names));
+        drop(state);
+        let transport = match (by_tcp, by_flow) {
+            _ if is_raw => "udp-raw",
+            (_, false) => "tcp",
+            (false, true) => "udp",
+            (true, true) => "tcp+udp",
+        };
+        Travel { transport, raw, ..self.lock_travel().0.clone() }
+    }
+
+    pub(super) fn lock_travel(&self) -> MutexGuard<'_, (Travel, usize)> {
+        self.travel.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a carrier is gone for the other side.
+    pub fn is_down(&self, carrier: Carrier) -> bool {
+        self.look(|role| match role {
+            Role::Sender(sender) => sender.is_down(carrier),
+            Role::Receiver(receiver) => receiver.is_down(carrier),
+            Role::Lister(_) => false,
+        })
+    }
+
+    /// What a flow's sender has heard: credit, and chunks that are placed.
+    pub fn on_flow_heard(&self, credit: u64, placed: &[Placed]) {
+        let mut state = self.lock();
+        if let Role::Sender(sender) = &mut state.role {
+            sender.on_flow_credit(credit);
+            for chunk in placed {
+                sender.on_flow_placed(chunk.file, chunk.offset);
+            }
+        }
+        drop(state);
+        if !placed.is_empty() {
+            self.work.notify_all();
+        }
+    }
+
+    /// What a flow's receiver has to tell: chunks that were placed, and the credit.
+    pub fn flow_state(&self, carrier: Carrier) -> (Vec<(u64, u64)>, u64) {
+        let mut state = self.lock();
+        let Role::Receiver(receiver) = &mut state.role else { return (Vec::new(), 0) };
+        let placed = receiver.take_placed_of_flows();
+        let placed = placed.into_iter().filter(|(of, ..)| *of == carrier);
+        (placed.map(|(_, file, offset)| (file, offset)).collect(), receiver.grant())
+    }
+
+    /// Content that may still come, bytes.
+    pub fn flow_room(&self) -> u64 {
+        self.look(|role| if let Role::Receiver(receiver) = role { receiver.room() } else { 0 })
+    }
+
+    /// What the kernel knows of a TCP connection.
+    pub fn note_tcp(&self, carrier: Carrier, info: TcpInfo) {
+        self.tcp.lock().unwrap_or_else(PoisonError::into_inner).insert(carrier, info);
+    }
+
+    /// Bytes that the kernel has sent over TCP in this session, and those of them that it sent again.
+    pub fn tcp_bytes(&self) -> (u64, u64) {
+        let tcp = self.tcp.lock().unwrap_or_else(PoisonError::into_inner);
+        tcp.values().fold((0, 0), |(sent, resent), info| (sent + info.sent_bytes, resent + info.resent_bytes))
+    }
+
+    /// The round-trip time of the control connection.
+    pub fn path_rtt(&self) -> Duration {
+        let tcp = self.tcp.lock().unwrap_or_else(PoisonError::into_inner);
+        let rtt = tcp.get(&CONTROL).map_or(Duration::ZERO, |info| info.min_rtt);
+        if rtt.is_zero() { RTT_GUESS } else { rtt }
+    }
+}
