@@ -290,7 +290,7 @@ fn await_flow(
         peer: server,
         own_port: 0,
         idle_timeout: peer.idle_timeout,
-        state: Mutex::new(HostState { pending: Some(request), next_attempt: 1 }),
+        state: Mutex::new(HostState { pending: Some(request), ..HostState::default() }),
     });
     Some(hub)
 }

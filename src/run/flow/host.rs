@@ -24,7 +24,7 @@ use crate::{
     },
     limits,
     security::{FlowId, Opener, Sealer, SessionSecret, Side},
-    transfer::Violation,
+    transfer::{Carrier, Violation},
     wire::{
         message::{FlowAccept, FlowMode, FlowOpen, Law},
         packet::ConnectionId,
@@ -86,6 +86,8 @@ pub struct HostState {
     pub pending: Option<FlowOpen>,
     /// At the server: the smallest number of the next request.
     pub next_attempt: u16,
+    /// At the server: the flow that was granted last.
+    pub granted: Option<Carrier>,
 }
 
 impl FlowHost {
@@ -95,8 +97,10 @@ impl FlowHost {
         if self.side != Side::Server || open.attempt < state.next_attempt {
             return Err(Violation::new("it asked for a flow twice, or was not to ask at all"));
         }
+        if state.granted.is_some_and(|granted| !session.is_down(granted)) {
+            return Err(Violation::new("it asked for a flow beside another one"));
+        }
         state.next_attempt = open.attempt + 1;
-        drop(state);
         if open.mode == FlowMode::Raw {
             // protocol.md [RAW-2]
             if !open.is_only || open.rate_bps == 0 {
@@ -115,7 +119,10 @@ impl FlowHost {
         // The same number as for TCP is told as 0: it holds behind a forwarded port too.
         let port = if hub.port() == self.own_port { 0 } else { hub.port() };
         match self.start(session, hub, open, &flow, Path::to_client()) {
-            Ok(()) => Ok(FlowAccept { connection: id, port, ..refusal }),
+            Ok(()) => {
+                state.granted = Some(limits::FLOW_NUMBER_MIN + open.attempt);
+                Ok(FlowAccept { connection: id, port, ..refusal })
+            }
             Err(error) => {
                 tracing::warn!(%error, "no flow");
                 Ok(refusal)
