@@ -383,6 +383,13 @@ pub fn say_raw(report: &Report, out: &Output) {
     report.raw.iter().flat_map(raw::lines).for_each(|line| out.say(&line));
 }
 
+/// Says what would make the next transfer over UDP better, if there is something; in JSON, `flow` has the number.
+pub fn advise(report: &Report, out: &Output) -> bool {
+    let advice = report.advice().filter(|_| !out.is_json());
+    advice.iter().for_each(|advice| out.say(advice));
+    advice.is_some()
+}
+
 /// Failures that are told one by one; all that are kept stand in the JSON.
 const FAILURES_SHOWN: usize = 20;
 
@@ -454,6 +461,7 @@ pub fn run_client(
     out: &Output,
 ) -> anyhow::Result<Exit> {
     let ended = client_session(client, place, home, out)?;
+    advise(&ended.report, out);
     conclude(&ended.report, fail_if_nothing, out)
 }
 

@@ -279,9 +279,6 @@ fn await_flow(
         Ok(hub) => hub,
         Err(error) => return blocked(&format!("no socket for UDP here: {error}")),
     };
-    if let Some(advice) = hub.advice() {
-        tracing::info!(advice);
-    }
     session.set_flows(FlowHost {
         hub: Some(hub.shared()),
         side: Side::Client,

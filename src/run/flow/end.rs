@@ -15,7 +15,7 @@ use super::{
         clock,
         error::{Cause, RunError},
         meter::Wait,
-        report::FlowReport,
+        report::{FlowReport, SenderFigures},
         session::{Role, Session},
         wait,
     },
@@ -221,7 +221,12 @@ impl End {
                 }
                 sender.wire_bytes()
             }
-            Side::Receiver(receiver, _) => receiver.wire_bytes(),
+            Side::Receiver(receiver, _) => {
+                if receiver.new_bytes() > 0 {
+                    self.session.note_flow(self.hub.receiver_report());
+                }
+                receiver.wire_bytes()
+            }
         };
         self.session.meter.add_wire(wire_bytes);
         let error = match outcome {
@@ -453,7 +458,7 @@ impl End {
 
 fn report(sender: &datagram::Sender) -> FlowReport {
     let stats = sender.stats();
-    FlowReport {
+    FlowReport::Sender(SenderFigures {
         packets: stats.packets,
         packet_bytes: sender.packet_bytes(),
         payload_bytes: stats.payload_bytes,
@@ -462,7 +467,7 @@ fn report(sender: &datagram::Sender) -> FlowReport {
         copies: stats.copies,
         timeouts: stats.timeouts,
         min_rtt_s: sender.rtt().min().as_secs_f64(),
-    }
+    })
 }
 
 fn emptied(mut buffer: Vec<u8>) -> Vec<u8> {

@@ -179,7 +179,12 @@ impl RawFlow {
         self.hub.remove(self.config.id);
         let wire_bytes = match &self.lock().side {
             RawSide::Sender(sender) => sender.wire_bytes(),
-            RawSide::Receiver(receiver) => receiver.wire_bytes(),
+            RawSide::Receiver(receiver) => {
+                if receiver.counts().received > 0 {
+                    self.session.note_flow(self.hub.receiver_report());
+                }
+                receiver.wire_bytes()
+            }
         };
         self.session.meter.add_wire(wire_bytes);
         let peer = self.session.peer();
