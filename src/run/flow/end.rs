@@ -20,10 +20,11 @@ use super::{
         wait,
     },
     choice::{Choice, Seen, Turn},
+    diary::{self, Diary},
     hub::{Intake, Shared},
 };
 use crate::{
-    datagram::{self, FlowError, Whole},
+    datagram::{self, FlowError, Trace, Whole},
     limits,
     net::Waker,
     transfer::Carrier,
@@ -91,6 +92,22 @@ pub enum Side {
     Receiver(Box<datagram::Receiver>, BTreeMap<(u64, u64), ChunkNumber>),
 }
 
+impl Side {
+    fn keep_trace(&mut self) {
+        match self {
+            Self::Sender(sender) => sender.keep_trace(diary::LINES),
+            Self::Receiver(receiver, _) => receiver.keep_trace(diary::LINES),
+        }
+    }
+
+    fn trace(&mut self) -> Option<&mut Trace> {
+        match self {
+            Self::Sender(sender) => sender.trace(),
+            Self::Receiver(receiver, _) => receiver.trace(),
+        }
+    }
+}
+
 /// How a thread's work ended.
 enum Outcome {
     /// The session is over, or the flow is told to be.
@@ -110,11 +127,15 @@ impl End {
         session: &Arc<Session>,
         hub: &Arc<Shared>,
         start: Instant,
-        side: Side,
+        mut side: Side,
+        mut diary: Option<Diary>,
     ) -> Result<(), RunError> {
         let failed = |error| RunError::new(Cause::Unexpected, format!("cannot start a flow: {error}"));
         let waker = Arc::new(Waker::new().map_err(failed)?);
         session.attach_thread(config.carrier, waker.clone());
+        if diary.is_some() {
+            side.keep_trace();
+        }
         let end = Arc::new(Self {
             session: session.clone(),
             hub: hub.clone(),
@@ -126,7 +147,7 @@ impl End {
             config,
         });
         hub.register(end.config.id, Intake::End(end.clone()));
-        super::super::sending::spawn(session, "flow", move || end.run())
+        super::super::sending::spawn(session, "flow", move || end.run(&mut diary))
     }
 
     fn now(&self) -> Duration {
@@ -207,13 +228,14 @@ impl End {
 
     // --- The thread ---
 
-    fn run(&self) {
+    fn run(&self, diary: &mut Option<Diary>) {
         // The session's report waits for what is counted here.
         let _counting = self.session.writing();
         wait::make_precise();
-        let outcome = self.work();
+        let outcome = self.work(diary);
         self.say_goodbye(&outcome);
         self.hub.remove(self.config.id);
+        self.write_down(diary, true);
         let wire_bytes = match &self.lock().side {
             Side::Sender(sender) => {
                 if sender.stats().payload_bytes > 0 {
@@ -257,7 +279,7 @@ impl End {
         }
     }
 
-    fn work(&self) -> Outcome {
+    fn work(&self, diary: &mut Option<Diary>) -> Outcome {
         let mut out = Vec::with_capacity(limits::DATAGRAM_MAX_BYTES);
         let mut choice = Choice::new();
         let mut look_at = Duration::ZERO;
@@ -265,6 +287,7 @@ impl End {
             if self.session.is_over() || self.session.is_down(self.config.carrier) {
                 return Outcome::Done;
             }
+            self.write_down(diary, false);
             let now = self.now();
             let mut core = self.lock();
             if let Some(error) = core.error {
@@ -292,6 +315,17 @@ impl End {
                 continue;
             }
             self.sleep(wait);
+        }
+    }
+
+    /// Lets the diary have what was noted since the last call.
+    fn write_down(&self, diary: &mut Option<Diary>, is_end: bool) {
+        let Some(diary) = diary else { return };
+        let now = self.now();
+        let lines = self.lock().side.trace().map(|trace| diary::take(now, trace, is_end));
+        diary.write(&lines.unwrap_or_default());
+        if is_end {
+            diary.flush();
         }
     }
 
