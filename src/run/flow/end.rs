@@ -22,6 +22,7 @@ use super::{
     choice::{Choice, Seen, Turn},
     diary::{self, Diary},
     hub::{Intake, Shared},
+    patience::Patience,
 };
 use crate::{
     datagram::{self, FlowError, Trace, Whole},
@@ -38,10 +39,6 @@ use crate::{
 const STEP: Duration = Duration::from_micros(50);
 /// How often it is asked where content is best sent.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// A flow beside TCP is given up when it is silent for so long.
-const SILENCE: Duration = Duration::from_millis(600);
-/// A flow on which nothing was heard for so many round trips after its opening is blocked.
-pub(super) const BLOCKED_ROUNDS: u32 = 6;
 /// What a person is told about a flow that is not heard.
 pub(super) const BLOCKED: &str = "UDP does not get through: a firewall on the way, or at the other end, blocks its port; use --transport auto or tcp";
 
@@ -434,14 +431,16 @@ impl End {
                 (receiver.last_heard(), receiver.last_heard())
             }
         };
-        let blocked_after = limits::FLOW_BLOCKED_AFTER.max(self.session.path_rtt() * BLOCKED_ROUNDS);
-        let is_silent = match (last_heard, silent_since) {
-            // The server waits a little longer, so that it is the client who says what is wrong.
-            (None, _) => now >= blocked_after * if self.config.is_client { 1 } else { 2 },
-            (Some(_), Some(since)) => now.saturating_sub(since) >= self.patience(side),
-            (Some(_), None) => false,
+        let patience = Patience {
+            is_client: self.config.is_client,
+            path_rtt: self.session.path_rtt(),
+            rtt_beside_tcp: match side {
+                Side::Sender(sender) if !self.config.is_only => Some(sender.rtt().smoothed()),
+                Side::Sender(_) | Side::Receiver(..) => None,
+            },
+            idle_timeout: self.config.idle_timeout,
         };
-        is_silent.then_some(Outcome::Silent)
+        patience.is_over(now, last_heard, silent_since).then_some(Outcome::Silent)
     }
 
     /// Lets content move to the flow when that is better.
@@ -463,15 +462,6 @@ impl End {
             self.session.set_only(self.config.carrier);
         }
         turn
-    }
-
-    /// How long the other side may be silent while something is in flight.
-    fn patience(&self, side: &Side) -> Duration {
-        match side {
-            // Data can go on over TCP: nobody waits long.
-            Side::Sender(sender) if !self.config.is_only => SILENCE.max(sender.rtt().smoothed() * 3),
-            _ => self.config.idle_timeout,
-        }
     }
 
     fn say_goodbye(&self, outcome: &Outcome) {

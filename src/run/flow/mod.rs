@@ -18,6 +18,7 @@ mod diary;
 mod end;
 mod host;
 mod hub;
+mod patience;
 mod raw;
 
 pub use host::{FlowHost, FlowWish, HostState};
