@@ -36,6 +36,9 @@ pub const PATTERNS_MAX: usize = 256;
 
 /// Largest file, bytes: what a signed 64-bit file offset can say.
 pub const FILE_MAX_BYTES: u64 = i64::MAX as u64;
+/// Largest file that is sent, bytes: packets cannot say offsets beyond it. Hashing so many takes decades: nobody misses
+/// what lies above.
+pub const SENT_FILE_MAX_BYTES: u64 = (1 << 62) - 1;
 
 // --- Names ---------------------------------------------------------------------------------------------------
 
@@ -174,6 +177,7 @@ pub const FLOW_FRESH: Duration = Duration::from_secs(3);
 pub const PORT: u16 = 7420;
 
 const _: () = assert!(CHUNK_MIN_BYTES <= CHUNK_BYTES && CHUNK_BYTES <= CHUNK_MAX_BYTES);
+const _: () = assert!(SENT_FILE_MAX_BYTES <= FILE_MAX_BYTES);
 const _: () = assert!(CREDIT_MIN_BYTES >= CHUNK_MAX_BYTES as u64, "one chunk always fits the credit");
 const _: () = assert!(CREDIT_MIN_BYTES <= CREDIT_MAX_BYTES && CREDIT_MAX_BYTES <= CREDIT_TOTAL_BYTES);
 const _: () = assert!(HELLO_MAX_BYTES < PRE_AUTH_MAX_BYTES);

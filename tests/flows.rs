@@ -8,7 +8,7 @@ use common::proxy::{Manner, Proxy};
 use common::relay::Relay;
 use common::tree::{self, noise, sha256};
 use common::{Place, haul, run};
-use serde_json::json;
+use serde_json::{Value, json};
 
 const UDP: [&str; 2] = ["--transport", "udp"];
 
@@ -220,6 +220,85 @@ fn udp_that_is_blocked_in_mid_transfer_ends_with_an_error_and_no_hang() {
 }
 
 #[test]
+fn who_receives_over_udp_is_told_of_a_small_buffer_and_nobody_else() {
+    let (here, there) = (Place::new(), Place::new());
+    here.write("file", noise(10, 100_000));
+    let serve = there.listen(["serve", "."]);
+    let advice = "KiB of receive buffer";
+
+    let sent = here.start(["send", "file", &serve.ticket].into_iter().chain(UDP)).end().with(0);
+    let ticket = serve.at("file");
+    let over_tcp = ["get", &ticket, "-o", "a", "--transport", "tcp"];
+    let over_tcp = here.start(over_tcp).end().with(0);
+    let got = here.start(["get", &ticket, "-o", "b"].into_iter().chain(UDP)).end().with(0);
+    let told = here.start(["get", &ticket, "-o", "c", "--json"].into_iter().chain(UDP)).end().with(0);
+
+    let granted = told.json()["flow"]["recv_buffer_bytes"].as_u64().unwrap();
+    let is_few = granted < haul::limits::UDP_RECV_BUFFER_FEW_BYTES as u64;
+    assert_eq!(got.stderr.contains(advice), is_few, "{granted}: {}", got.stderr);
+    for end in [sent, over_tcp, told] {
+        assert!(!end.stderr.contains(advice), "{}", end.stderr);
+    }
+}
+
+#[test]
+fn a_trace_says_what_the_flow_did_at_either_end() {
+    let (here, there) = (Place::new(), Place::new());
+    here.write("file", noise(7, 1_000_000));
+    let serve = there.listen(["serve", "."]);
+
+    here.start(["send", "file", &serve.ticket, "--trace", "sent.jsonl"].into_iter().chain(UDP)).end().with(0);
+    let ticket = serve.at("file");
+    let arguments = ["get", &ticket, "-o", "back", "--trace", "got.jsonl"];
+    here.start(arguments.into_iter().chain(UDP)).end().with(0);
+
+    let sent = trace(&here, "sent.jsonl", "sender");
+    let content: u64 = of_event(&sent, "sent").filter_map(|line| line["bytes"].as_u64()).sum();
+    assert!(content > 1_000_000, "{content}");
+    assert!(of_event(&sent, "acked").all(|line| line["window"].as_u64() > Some(0)));
+    assert!(of_event(&sent, "acked").count() > 0);
+    let got = trace(&here, "got.jsonl", "receiver");
+    let content: u64 = of_event(&got, "received").filter_map(|line| line["bytes"].as_u64()).sum();
+    assert!(content > 1_000_000, "{content}");
+    assert!(of_event(&got, "ack").count() > 0);
+}
+
+#[test]
+fn a_trace_is_there_also_when_udp_is_blocked() {
+    let (here, there) = (Place::new(), Place::new());
+    here.write("file", noise(8, 20_000_000));
+    let serve = there.listen(["serve", "."]);
+    let relay = Relay::transparent(serve.address());
+    let ticket = serve.over(relay.proxy.address);
+
+    let arguments = ["send", "file", &ticket, "--rate", "40mbit", "--timeout", "3s", "--trace", "trace"];
+    let send = here.start(arguments.into_iter().chain(UDP));
+    relay.await_from_clients(100);
+    relay.block();
+    send.end().with(11);
+
+    let lines = trace(&here, "trace", "sender");
+    assert!(of_event(&lines, "sent").count() >= 100);
+    assert!(of_event(&lines, "timeout").count() > 0);
+}
+
+#[test]
+fn a_trace_that_cannot_be_written_is_told_before_anything_is_sent() {
+    let (here, there) = (Place::new(), Place::new());
+    here.write("file", noise(9, 1000));
+    let serve = there.listen(["serve", "."]);
+
+    let failed = here.start(["send", "file", &serve.ticket, "--trace", "no/such/trace"]).end().with(9);
+    let useless =
+        here.start(["send", "file", &serve.ticket, "--trace", "t", "--transport", "tcp"]).end().with(2);
+
+    assert!(failed.stderr.contains("no/such/trace: cannot write the trace"), "{}", failed.stderr);
+    assert!(useless.stderr.contains("--trace"), "{}", useless.stderr);
+    assert!(!here.path("t").exists());
+    assert!(!there.path("file").exists());
+}
+
+#[test]
 fn pipes_go_over_udp_too() {
     let (here, there) = (Place::new(), Place::new());
     let content = noise(6, 5_000_000);
@@ -259,4 +338,17 @@ fn damaged(datagram: &[u8]) -> Vec<u8> {
     let middle = datagram.len() / 2;
     datagram[middle] ^= 4;
     datagram
+}
+
+/// The lines of a trace, each an object of this end.
+fn trace(place: &Place, name: &str, end: &str) -> Vec<Value> {
+    let text = fs::read_to_string(place.path(name)).unwrap();
+    let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(lines.iter().all(|line| line["end"] == json!(end)));
+    assert!(lines.iter().all(|line| line["us"].is_u64()));
+    lines
+}
+
+fn of_event<'a>(lines: &'a [Value], event: &'a str) -> impl Iterator<Item = &'a Value> {
+    lines.iter().filter(move |line| line["event"] == json!(event))
 }

@@ -94,6 +94,7 @@ pub fn run(args: &Args, out: &Output) -> anyhow::Result<Exit> {
         streams: StreamsOption(Streams::Fixed(1)).0,
         rate_bps: None,
         flow: None,
+        trace: None,
     };
     let client = Client::new("ls", peer, options, wish);
     let running = client.running();

@@ -250,9 +250,6 @@ fn start(setup: &Setup, listening: &Listening, out: &Output) -> anyhow::Result<E
             None
         }
     };
-    if let Some(advice) = hub.as_ref().and_then(Hub::advice) {
-        out.detail(&advice);
-    }
     let server = Server::new(config, events, hub);
     let exit = runtime.block_on(serve_until_done(&server, &listener, told, signal, is_one_time, out));
     runtime.shutdown_timeout(SHUTDOWN);
@@ -281,6 +278,7 @@ async fn serve_until_done(
     let mut draw = interval(Duration::from_millis(100));
     let mut running: Option<Running> = None;
     let mut interrupted_at = None;
+    let mut is_advised = false;
     loop {
         tokio::select! {
             error = &mut accept => return Err(Failure::new(super::exit::of_cause(error.cause), error.text).into()),
@@ -310,6 +308,7 @@ async fn serve_until_done(
                 Event::Refused { from, why } => out.detail(&format!("{from}: {why}")),
                 Event::Ended(report) => {
                     running = None;
+                    is_advised = is_advised || transfer::advise(&report, out);
                     if is_one_time && interrupted_at.is_none() && is_final(&report) {
                         out.progress().finish();
                         return transfer::conclude(&report, false, out);

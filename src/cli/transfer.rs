@@ -1,6 +1,13 @@
 //! What `send`, `get`, `recv`, `offer` and `serve` have in common: options, the progress, signals, the final line.
 
-use std::{future::Future, path::PathBuf, str::FromStr, time::Duration};
+use std::{
+    fs::File,
+    future::Future,
+    path::{Path, PathBuf},
+    str::FromStr,
+    sync::Arc,
+    time::Duration,
+};
 
 use clap::builder::FalseyValueParser;
 use tokio::{
@@ -81,6 +88,9 @@ pub struct ClientOptions {
     /// Say what would happen, and do nothing
     #[arg(long)]
     pub dry_run: bool,
+    /// Write down what the flow over UDP does at this end, packet by packet, as lines of JSON
+    #[arg(long, value_name = "FILE")]
+    pub trace: Option<PathBuf>,
     /// End with 13 when there was nothing to do
     #[arg(long, env = "HAUL_FAIL_IF_NOTHING", value_parser = FalseyValueParser::new(), hide_env = true)]
     pub fail_if_nothing: bool,
@@ -199,6 +209,7 @@ impl ClientOptions {
             rate_bps: rate.map(Bitrate::bits_per_s),
             // Without content there is nothing to show.
             flow: self.flow(rate).filter(|_| !(self.is_raw() && self.dry_run)),
+            trace: self.trace.as_deref().map(|path| self.trace_file(path)).transpose()?,
         })
     }
 
@@ -214,6 +225,18 @@ impl ClientOptions {
             false => (FlowMode::Reliable, self.congestion.into()),
         };
         Some(FlowWish { is_only, mode, law, rate_bps: rate.map_or(0, Bitrate::bits_per_s) })
+    }
+
+    /// The file of `--trace`, empty: who asks for one is not told at the end that there is none.
+    fn trace_file(&self, path: &Path) -> anyhow::Result<Arc<File>> {
+        if matches!(self.transport, Transport::Tcp | Transport::UdpRaw) {
+            let text = "--trace shows how UDP is repaired: it needs --transport udp or auto";
+            return Err(Failure::new(Exit::Usage, text).into());
+        }
+        let file = File::create(path).map_err(|error| {
+            Failure::new(Exit::LocalFile, format!("{}: cannot write the trace: {error}", shown(path)))
+        })?;
+        Ok(Arc::new(file))
     }
 
     /// The digests that `--expect` asks for.
@@ -239,7 +262,7 @@ fn expected(text: &str, kind: DigestKind) -> anyhow::Result<Expect> {
         }
     }
     let path = PathBuf::from(text);
-    let file = std::fs::File::open(&path).map_err(|error| {
+    let file = File::open(&path).map_err(|error| {
         Failure::new(Exit::LocalFile, format!("{}: cannot read the manifest: {error}", shown(&path)))
     })?;
     let sums = Sums::new(std::io::BufReader::new(file), kind)
@@ -383,6 +406,13 @@ pub fn say_raw(report: &Report, out: &Output) {
     report.raw.iter().flat_map(raw::lines).for_each(|line| out.say(&line));
 }
 
+/// Says what would make the next transfer over UDP better, if there is something; in JSON, `flow` has the number.
+pub fn advise(report: &Report, out: &Output) -> bool {
+    let advice = report.advice().filter(|_| !out.is_json());
+    advice.iter().for_each(|advice| out.say(advice));
+    advice.is_some()
+}
+
 /// Failures that are told one by one; all that are kept stand in the JSON.
 const FAILURES_SHOWN: usize = 20;
 
@@ -454,6 +484,7 @@ pub fn run_client(
     out: &Output,
 ) -> anyhow::Result<Exit> {
     let ended = client_session(client, place, home, out)?;
+    advise(&ended.report, out);
     conclude(&ended.report, fail_if_nothing, out)
 }
 

@@ -90,6 +90,8 @@ pub struct Sender {
     rate_max: u64,
     pacer: Pacer,
     mtu: Mtu,
+    /// Packets before this one may have gone to where the peer was before, and tell nothing of where it is.
+    path_from: PacketNumber,
     largest_acked: Option<PacketNumber>,
     /// When a packet is lost unless an acknowledgement says otherwise.
     loss_at: Option<Duration>,
@@ -157,6 +159,7 @@ impl Sender {
             rate_max: u64::MAX,
             pacer: Pacer::default(),
             mtu: Mtu::new(is_ipv6),
+            path_from: 0,
             largest_acked: None,
             loss_at: None,
             lost_bytes: 0,
@@ -225,6 +228,7 @@ impl Sender {
             let is_other_host = self.shell.path.on_response(from, token);
             if is_other_host {
                 self.begin_path();
+                acked = Acked { bytes: 0, rtt: None, drops: 0, ..acked };
             }
         }
         if acked.packets > 0 || acked.has_ack {
@@ -242,7 +246,11 @@ impl Sender {
 
     /// The peer has proven to be at another host: that path is learned anew (RFC 9000, section 9.4). Not before the proof,
     /// so that who sends a captured datagram from elsewhere does not make the flow forget what it knows.
+    /// protocol.md [CONG-9]
     fn begin_path(&mut self) {
+        self.path_from = self.sent.next();
+        self.sampler = RateSampler::default();
+        self.lost_bytes = 0;
         self.rtt = Rtt::new(self.rtt.smoothed());
         self.controller = Controller::new(self.congestion, self.mtu.current(), self.rtt.smoothed());
     }
@@ -262,11 +270,14 @@ impl Sender {
         if is_newest {
             self.largest_acked = Some(largest);
             self.shell.on_acked(largest);
-            if let Some((sent_at, Fate::InFlight | Fate::Lost(_))) = sent_at {
+            if let Some((sent_at, Fate::InFlight | Fate::Lost(_))) = sent_at
+                && largest >= self.path_from
+            {
                 acked.rtt = Some(self.rtt.on_sample(now.saturating_sub(sent_at), delay));
             }
         }
         self.on_state(ack)?;
+        // protocol.md [CONG-7]
         acked.drops = acked.drops.max(ack.drops.saturating_sub(self.drops));
         self.drops = self.drops.max(ack.drops);
         Ok(())
@@ -333,14 +344,18 @@ impl Sender {
         for piece in packet.pieces() {
             self.outgoing.on_acked(piece);
         }
-        acked.bytes += bytes;
         // protocol.md [LOSS-4]
-        if let Fate::Lost(_) = before {
-            self.stats.spurious += u64::from(!is_probe);
-            self.sampler.on_spurious(now, bytes);
-            self.controller.on_spurious(now, &LostPacket { bytes, state });
-        } else {
-            self.sampler.on_acked(now, bytes, &state);
+        let is_spurious = matches!(before, Fate::Lost(_));
+        self.stats.spurious += u64::from(is_spurious && !is_probe);
+        // protocol.md [CONG-9]
+        if number >= self.path_from {
+            acked.bytes += bytes;
+            if is_spurious {
+                self.sampler.on_spurious(now, bytes);
+                self.controller.on_spurious(now, &LostPacket { bytes, state });
+            } else {
+                self.sampler.on_acked(now, bytes, &state);
+            }
         }
         // It came although an earlier acknowledgement did not have it.
         if let Some(look) = acked.look
@@ -363,6 +378,7 @@ impl Sender {
         self.reordering.on_time(now, &self.rtt);
         let lost_before = self.stats.lost;
         self.detect_lost(now, acked.look);
+        // protocol.md [CONG-3]: all that shows a full queue.
         let event = AckEvent {
             acked_bytes: acked.bytes,
             lost_bytes: std::mem::take(&mut self.lost_bytes),
@@ -424,7 +440,8 @@ impl Sender {
         }
         self.mtu.on_lost(now, bytes, is_probe);
         self.stats.lost += u64::from(!is_probe);
-        if !is_probe {
+        // protocol.md [CONG-9]
+        if !is_probe && number >= self.path_from {
             self.lost_bytes += bytes;
             self.sampler.on_lost(bytes);
             self.controller.on_lost(now, &LostPacket { bytes, state });
@@ -538,11 +555,13 @@ impl Sender {
             if let Some(number) = self.next_copy() {
                 return Some(Purpose::Copy(number));
             }
+            // protocol.md [CONG-8]
             self.sampler.set_app_limited(self.sent.in_flight());
         }
         (is_first && is_small_due && room >= SMALL_BYTES).then_some(Purpose::Small)
     }
 
+    /// protocol.md [CONG-5]
     fn pacing_rate(&self) -> u64 {
         self.controller.pacing_rate().min(self.rate_max)
     }
@@ -551,7 +570,7 @@ impl Sender {
         self.outgoing.has_content() || self.is_tail && self.next_copy().is_some()
     }
 
-    /// protocol.md [CONG-2]
+    /// protocol.md [CONG-2], and [CONG-4] as long as nothing is known of the path
     fn fits_window(&self) -> bool {
         let in_flight = self.sent.in_flight();
         in_flight == 0 || in_flight + self.mtu.current() <= self.controller.window()
@@ -836,7 +855,7 @@ impl Sender {
         is_waiting.then_some(self.stalled_since)
     }
 
-    /// Whether the congestion controller has found the path unfit.
+    /// Whether the congestion controller has found the path unfit. protocol.md [CONG-6]
     pub fn is_unfit(&self) -> bool {
         self.controller.is_broken()
     }

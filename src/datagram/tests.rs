@@ -6,3 +6,4 @@ mod losing;
 mod misbehaving;
 mod moving;
 mod opening;
+mod sharing;

@@ -23,6 +23,7 @@
 //! received   number, bytes, as (next, ahead, late)
 //! ack        number (of the packet that acknowledges), largest, credit
 //! closed     reason: the peer has ended the flow
+//! forgotten  lines: so many were not taken in time, and are missing
 //! ```
 
 use std::{collections::VecDeque, fmt, time::Duration};
@@ -50,6 +51,14 @@ impl Trace {
     /// Lines that nobody took in time.
     pub fn forgotten(&self) -> u64 {
         self.forgotten
+    }
+
+    /// Adds a line that says how many are missing, if any.
+    pub fn note_forgotten(&mut self, now: Duration) {
+        let lines = self.forgotten;
+        if lines > 0 {
+            self.note(now, "forgotten", format_args!(r#","lines":{lines}"#));
+        }
     }
 
     /// Something happened; `facts` are further fields, each with a comma in front.

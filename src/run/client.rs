@@ -1,6 +1,7 @@
 //! The client's commands: push, pull, list.
 
 use std::{
+    fs::File,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -58,6 +59,8 @@ pub struct Options {
     pub rate_bps: Option<u64>,
     /// The flow over UDP to ask for, if any.
     pub flow: Option<FlowWish>,
+    /// Where the flow writes down what it does.
+    pub trace: Option<Arc<File>>,
 }
 
 /// A session under way: what the progress and the signal handler need of it.
@@ -253,7 +256,7 @@ async fn drive(
     if opened.features & FEATURE_REJOIN == 0 {
         session.forget_control();
     }
-    let _hub = request.and_then(|request| await_flow(request, peer, &wire, &opened, session));
+    let _hub = request.and_then(|request| await_flow(request, options, peer, &wire, &opened, session));
     let mut streams = JoinSet::new();
     let most = if is_in_order || is_listing { 1 } else { opened.max_streams };
     streams.spawn(add_streams(peer.clone(), opened.clone(), session.clone(), options.streams, most));
@@ -299,6 +302,7 @@ async fn control(wire: Wire, peer: &Peer, opened: &Opened, session: &Session) {
 /// Opens a socket for the flow over UDP that the server was asked for, and makes the session ready for its answer.
 fn await_flow(
     request: FlowOpen,
+    options: &Options,
     peer: &Peer,
     wire: &Wire,
     opened: &Opened,
@@ -322,9 +326,6 @@ fn await_flow(
         Ok(hub) => hub,
         Err(error) => return blocked(&format!("no socket for UDP here: {error}")),
     };
-    if let Some(advice) = hub.advice() {
-        tracing::info!(advice);
-    }
     session.set_flows(FlowHost {
         hub: Some(hub.shared()),
         side: Side::Client,
@@ -333,7 +334,11 @@ fn await_flow(
         peer: server,
         own_port: 0,
         idle_timeout: peer.idle_timeout,
-        state: Mutex::new(HostState { pending: Some(request), next_attempt: 1 }),
+        state: Mutex::new(HostState {
+            pending: Some(request),
+            trace: options.trace.clone(),
+            ..HostState::default()
+        }),
     });
     Some(hub)
 }

@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     file::path::escape,
+    net::udp::recv_buffer_advice,
     wire::message::{DigestKind, NOT_KNOWN, NotKept, RawReport, Stats},
 };
 
@@ -33,7 +34,7 @@ pub struct Report {
     pub moves: Vec<Move>,
     /// How often another control connection took the place of a lost one.
     pub rejoined: u32,
-    /// What the flow over UDP did, at its sender.
+    /// What the flow over UDP did, at its sender; what it had to work with, at its receiver.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub flow: Option<FlowReport>,
     /// What UDP did to the datagrams of a raw flow.
@@ -108,10 +109,23 @@ pub struct Move {
     pub why: String,
 }
 
-/// What a flow over UDP did, as its sender counts it.
+/// What is known of a flow over UDP.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum FlowReport {
+    /// What it did, as its sender counts it.
+    Sender(SenderFigures),
+    /// At its receiver.
+    Receiver {
+        /// The buffer of its socket as the system has granted it, bytes.
+        recv_buffer_bytes: usize,
+    },
+}
+
+/// What a flow did, as its sender counts it.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[expect(missing_docs, reason = "as the fields of datagram::SenderStats")]
-pub struct FlowReport {
+pub struct SenderFigures {
     pub packets: u64,
     pub packet_bytes: u64,
     pub payload_bytes: u64,
@@ -294,6 +308,14 @@ pub struct Facts<'a> {
 }
 
 impl Report {
+    /// One line for a person who received over UDP into a buffer so small that packets are lost in it.
+    pub fn advice(&self) -> Option<String> {
+        match self.flow {
+            Some(FlowReport::Receiver { recv_buffer_bytes }) => recv_buffer_advice(recv_buffer_bytes),
+            Some(FlowReport::Sender(_)) | None => None,
+        }
+    }
+
     /// Adds it all up. A session that ended well may still have failed files, which make the error then.
     pub fn new(facts: Facts<'_>) -> Self {
         let counts = facts.counts;

@@ -116,6 +116,8 @@ impl Data<'_> {
     pub fn put(&self, out: &mut Vec<u8>) {
         assert!(!self.bytes.is_empty());
         assert!(self.at as usize + self.bytes.len() <= self.len as usize);
+        // protocol.md [PACKET-8]: every offset of a file that is sent can be said.
+        const { assert!(limits::SENT_FILE_MAX_BYTES <= VARINT_MAX) };
         out.push(DATA);
         varint::put(out, self.chunk);
         varint::put(out, self.file);

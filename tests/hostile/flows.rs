@@ -1,21 +1,22 @@
 //! Words about flows that do not belong: the session ends, in words.
 
+use haul::limits::{FLOW_NUMBER_MIN, STREAMS_MAX};
 use haul::security::Ticket;
 use haul::session::Credential;
 use haul::wire::frame::Frame;
 use haul::wire::hello::{FEATURE_REJOIN, Join};
-use haul::wire::message::{Code, FlowAccept, FlowMode, FlowOpen, Heard, Law, Message};
+use haul::wire::message::{Code, FlowAccept, FlowMode, FlowOpen, Heard, Law, Message, StreamEnd};
 
 use crate::opening::is_serving;
 use crate::peer::{Guest, Impostor, Wire, file, listing, push};
 use crate::world::{World, exit};
 
 #[test]
-fn a_server_takes_each_attempt_once_and_answers_it() {
+fn a_server_takes_one_attempt_at_a_time_and_each_once() {
     // protocol.md [FLOW-2]
     let world = World::new();
     let server = world.serve("root", &[]);
-    for again in [open(5), open(4), Message::FlowAccept(accept(5))] {
+    for again in [open(5), open(4), open(6), Message::FlowAccept(accept(5))] {
         let (mut wire, _) = Guest::new().open(&server.ticket, push());
         wire.send(Frame::Message(open(5)));
         assert_eq!(accept_of(&mut wire).attempt, 5);
@@ -26,6 +27,27 @@ fn a_server_takes_each_attempt_once_and_answers_it() {
         assert_eq!(close.code, Code::Protocol, "{close:?}");
     }
     is_serving(&world, &server);
+}
+
+#[test]
+fn a_server_takes_a_further_attempt_when_the_one_before_is_over_or_was_refused() {
+    // protocol.md [FLOW-2]
+    let world = World::new();
+    let server = world.serve("root", &[]);
+    let (mut wire, _) = Guest::new().open(&server.ticket, push());
+    wire.send(Frame::Message(open(0)));
+    assert_ne!(accept_of(&mut wire).connection, 0);
+
+    wire.send(Frame::Message(Message::StreamEnd(StreamEnd { stream: FLOW_NUMBER_MIN, received: 0 })));
+    wire.send(Frame::Message(open(1)));
+    assert_ne!(accept_of(&mut wire).connection, 0);
+
+    let many = u16::try_from(STREAMS_MAX).unwrap();
+    wire.send(Frame::Message(Message::StreamEnd(StreamEnd { stream: FLOW_NUMBER_MIN + 1, received: 0 })));
+    for attempt in [many, many + 1] {
+        wire.send(Frame::Message(open(attempt)));
+        assert_eq!(accept_of(&mut wire), FlowAccept { attempt, connection: 0, port: 0 });
+    }
 }
 
 #[test]

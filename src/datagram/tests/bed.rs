@@ -92,13 +92,18 @@ impl Bed {
 
     /// As [`Self::new`], sending so many bytes a second.
     pub fn at_rate(is_push: bool, rtt: Duration, rate: u64) -> Self {
+        Self::with_law(is_push, rtt, Congestion::Fixed(rate))
+    }
+
+    /// As [`Self::new`], under another law.
+    pub fn with_law(is_push: bool, rtt: Duration, law: Congestion) -> Self {
         let [sender_side, receiver_side] = sides(is_push);
         let mut receiver =
             Receiver::new(Duration::ZERO, config(receiver_side, limits::KEY_UPDATE_PACKETS), !is_push);
         receiver.set_credit(Duration::ZERO, WINDOW);
         Self {
             now: Duration::ZERO,
-            sender: sender_at(is_push, rtt, rate),
+            sender: sender_under(is_push, rtt, law),
             receiver,
             is_push,
             one_way: rtt / 2,
@@ -269,12 +274,12 @@ pub fn sides(is_push: bool) -> [Side; 2] {
 }
 
 pub fn sender(is_push: bool, rtt: Duration) -> Sender {
-    sender_at(is_push, rtt, RATE)
+    sender_under(is_push, rtt, Congestion::Fixed(RATE))
 }
 
-fn sender_at(is_push: bool, rtt: Duration, rate: u64) -> Sender {
+fn sender_under(is_push: bool, rtt: Duration, law: Congestion) -> Sender {
     let config = config(sides(is_push)[0], limits::KEY_UPDATE_PACKETS);
-    Sender::new(Duration::ZERO, config, Congestion::Fixed(rate), rtt, false)
+    Sender::new(Duration::ZERO, config, law, rtt, false)
 }
 
 pub fn receiver(is_push: bool) -> Receiver {

@@ -111,6 +111,11 @@ impl Lister {
             let text = "another source gives the same name".to_owned();
             return Some(failed(name.to_vec(), Code::Conflict, text));
         }
+        // protocol.md [PACKET-8]: no carrier is asked for what one of them cannot say.
+        let is_sent = !self.is_shown && meta.file_type == FileType::RegularFile;
+        if is_sent && meta.identity.size > limits::SENT_FILE_MAX_BYTES {
+            return Some(failed(name.to_vec(), Code::File, "too large: 4 EiB or more".to_owned()));
+        }
         let kind = match meta.file_type {
             FileType::RegularFile => self.file(meta),
             FileType::Directory => Kind::Dir,
@@ -179,5 +184,37 @@ fn link_target(dir: impl AsFd, name: &[u8]) -> io::Result<Vec<u8>> {
         Ok(target)
     } else {
         Err(io::Error::other("the link's target is empty or too long"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_too_large_just_where_packets_cannot_say_its_offsets() {
+        // protocol.md [PACKET-8]
+        let tree = tempfile::tempdir().unwrap();
+        std::fs::write(tree.path().join("a"), b"").unwrap();
+        let root = Arc::new(read::open_root(tree.path()).unwrap());
+        let of_size = |mut lister: Lister, size| {
+            let mut meta = read::stat_at(&*root, b"a").unwrap();
+            meta.identity.size = size;
+            let path = RelPath::parse(b"a").unwrap();
+            let place = Place { root: root.clone(), source: 0, path, strip: 0 };
+            lister.announce(&*root, &meta, &place, b"a")
+        };
+        let sent = |size| of_size(Lister::new(Selection::default(), false), size);
+
+        let largest = sent(limits::SENT_FILE_MAX_BYTES);
+        let larger = sent(limits::SENT_FILE_MAX_BYTES + 1);
+        let listed = of_size(Lister::showing(false), limits::FILE_MAX_BYTES);
+
+        let size = limits::SENT_FILE_MAX_BYTES;
+        assert!(
+            matches!(largest, Some(Step::Found(Found { entry: Entry { kind: Kind::File { size: s, .. }, .. }, .. })) if s == size)
+        );
+        assert!(matches!(larger, Some(Step::Failed { code: Code::File, .. })));
+        assert!(matches!(listed, Some(Step::Found(_))));
     }
 }

@@ -25,19 +25,19 @@ impl Buffers {
             send_bytes: socket.send_buffer_size()? / SHOWN_TIMES,
         })
     }
+}
 
-    /// One line for a person whose receive buffer is so small that fast transfers will lose datagrams in it.
-    pub fn advice(&self) -> Option<String> {
-        if self.recv_bytes >= limits::UDP_RECV_BUFFER_FEW_BYTES {
-            return None;
-        }
-        let (granted, wanted) = (self.recv_bytes >> 10, limits::UDP_RECV_BUFFER_BYTES >> 10);
-        Some(format!(
-            "the system grants {granted} of {wanted} KiB of receive buffer: fast UDP transfers will lose packets in it; \
-             to raise it: {HOW_TO_RAISE}{}",
-            limits::UDP_RECV_BUFFER_BYTES
-        ))
+/// One line for a person whose receive buffer is so small that fast transfers will lose datagrams in it.
+pub fn recv_buffer_advice(recv_bytes: usize) -> Option<String> {
+    if recv_bytes >= limits::UDP_RECV_BUFFER_FEW_BYTES {
+        return None;
     }
+    let (granted, wanted) = (recv_bytes >> 10, limits::UDP_RECV_BUFFER_BYTES >> 10);
+    Some(format!(
+        "the system grants {granted} of {wanted} KiB of receive buffer: fast UDP transfers will lose packets in it; \
+         to raise it: {HOW_TO_RAISE}{}",
+        limits::UDP_RECV_BUFFER_BYTES
+    ))
 }
 
 /// How many times what was granted the system shows: Linux adds as much again for its own bookkeeping.
@@ -95,10 +95,9 @@ mod tests {
 
     #[test]
     fn a_small_receive_buffer_is_worth_a_line() {
-        let advice = |recv_bytes| Buffers { recv_bytes, send_bytes: 1 }.advice();
-
-        assert_eq!(advice(limits::UDP_RECV_BUFFER_FEW_BYTES), None);
-        let line = advice(212_992).unwrap();
+        assert_eq!(recv_buffer_advice(limits::UDP_RECV_BUFFER_FEW_BYTES), None);
+        assert!(recv_buffer_advice(limits::UDP_RECV_BUFFER_FEW_BYTES - 1).is_some());
+        let line = recv_buffer_advice(212_992).unwrap();
         assert!(line.starts_with("the system grants 208 of 32768 KiB of receive buffer"), "{line}");
         assert!(!line.contains('\n'));
         assert!(cfg!(not(target_os = "linux")) || line.ends_with("sysctl -w net.core.rmem_max=33554432"));

@@ -31,7 +31,7 @@ use rustix::{
 use socket2::{Domain, Protocol, Socket, Type};
 
 pub use batch::{Batch, Datagrams, Group};
-pub use buffers::Buffers;
+pub use buffers::{Buffers, recv_buffer_advice};
 pub use counters::checksum_errors;
 
 use super::{Listener, Waker, waker::wait_for};

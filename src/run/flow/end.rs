@@ -15,15 +15,17 @@ use super::{
         clock,
         error::{Cause, RunError},
         meter::Wait,
-        report::FlowReport,
+        report::{FlowReport, SenderFigures},
         session::{Role, Session},
         wait,
     },
     choice::{Choice, Seen, Turn},
+    diary::{self, Diary},
     hub::{Intake, Shared},
+    patience::Patience,
 };
 use crate::{
-    datagram::{self, FlowError, Whole},
+    datagram::{self, FlowError, Trace, Whole},
     limits,
     net::Waker,
     transfer::Carrier,
@@ -37,10 +39,6 @@ use crate::{
 const STEP: Duration = Duration::from_micros(50);
 /// How often it is asked where content is best sent.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// A flow beside TCP is given up when it is silent for so long.
-const SILENCE: Duration = Duration::from_millis(600);
-/// A flow on which nothing was heard for so many round trips after its opening is blocked.
-pub(super) const BLOCKED_ROUNDS: u32 = 6;
 /// What a person is told about a flow that is not heard.
 pub(super) const BLOCKED: &str = "UDP does not get through: a firewall on the way, or at the other end, blocks its port; use --transport auto or tcp";
 
@@ -91,6 +89,22 @@ pub enum Side {
     Receiver(Box<datagram::Receiver>, BTreeMap<(u64, u64), ChunkNumber>),
 }
 
+impl Side {
+    fn keep_trace(&mut self) {
+        match self {
+            Self::Sender(sender) => sender.keep_trace(diary::LINES),
+            Self::Receiver(receiver, _) => receiver.keep_trace(diary::LINES),
+        }
+    }
+
+    fn trace(&mut self) -> Option<&mut Trace> {
+        match self {
+            Self::Sender(sender) => sender.trace(),
+            Self::Receiver(receiver, _) => receiver.trace(),
+        }
+    }
+}
+
 /// How a thread's work ended.
 enum Outcome {
     /// The session is over, or the flow is told to be.
@@ -110,11 +124,15 @@ impl End {
         session: &Arc<Session>,
         hub: &Arc<Shared>,
         start: Instant,
-        side: Side,
+        mut side: Side,
+        mut diary: Option<Diary>,
     ) -> Result<(), RunError> {
         let failed = |error| RunError::new(Cause::Unexpected, format!("cannot start a flow: {error}"));
         let waker = Arc::new(Waker::new().map_err(failed)?);
         session.attach_thread(config.carrier, waker.clone());
+        if diary.is_some() {
+            side.keep_trace();
+        }
         let end = Arc::new(Self {
             session: session.clone(),
             hub: hub.clone(),
@@ -126,7 +144,7 @@ impl End {
             config,
         });
         hub.register(end.config.id, Intake::End(end.clone()));
-        super::super::sending::spawn(session, "flow", move || end.run())
+        super::super::sending::spawn(session, "flow", move || end.run(&mut diary))
     }
 
     fn now(&self) -> Duration {
@@ -214,13 +232,14 @@ impl End {
 
     // --- The thread ---
 
-    fn run(&self) {
+    fn run(&self, diary: &mut Option<Diary>) {
         // The session's report waits for what is counted here.
         let _counting = self.session.writing();
         wait::make_precise();
-        let outcome = self.work();
+        let outcome = self.work(diary);
         self.say_goodbye(&outcome);
         self.hub.remove(self.config.id);
+        self.write_down(diary, true);
         let wire_bytes = match &self.lock().side {
             Side::Sender(sender) => {
                 if sender.stats().payload_bytes > 0 {
@@ -228,7 +247,12 @@ impl End {
                 }
                 sender.wire_bytes()
             }
-            Side::Receiver(receiver, _) => receiver.wire_bytes(),
+            Side::Receiver(receiver, _) => {
+                if receiver.new_bytes() > 0 {
+                    self.session.note_flow(self.hub.receiver_report());
+                }
+                receiver.wire_bytes()
+            }
         };
         self.session.meter.add_wire(wire_bytes);
         let error = match outcome {
@@ -259,7 +283,7 @@ impl End {
         }
     }
 
-    fn work(&self) -> Outcome {
+    fn work(&self, diary: &mut Option<Diary>) -> Outcome {
         let mut out = Vec::with_capacity(limits::DATAGRAM_MAX_BYTES);
         let mut choice = Choice::new();
         let mut look_at = Duration::ZERO;
@@ -267,6 +291,7 @@ impl End {
             if self.session.is_over() || self.session.is_down(self.config.carrier) {
                 return Outcome::Done;
             }
+            self.write_down(diary, false);
             let now = self.now();
             let mut core = self.lock();
             if let Some(error) = core.error {
@@ -294,6 +319,17 @@ impl End {
                 continue;
             }
             self.sleep(wait);
+        }
+    }
+
+    /// Lets the diary have what was noted since the last call.
+    fn write_down(&self, diary: &mut Option<Diary>, is_end: bool) {
+        let Some(diary) = diary else { return };
+        let now = self.now();
+        let lines = self.lock().side.trace().map(|trace| diary::take(now, trace, is_end));
+        diary.write(&lines.unwrap_or_default());
+        if is_end {
+            diary.flush();
         }
     }
 
@@ -402,14 +438,16 @@ impl End {
                 (receiver.last_heard(), receiver.last_heard())
             }
         };
-        let blocked_after = limits::FLOW_BLOCKED_AFTER.max(self.session.path_rtt() * BLOCKED_ROUNDS);
-        let is_silent = match (last_heard, silent_since) {
-            // The server waits a little longer, so that it is the client who says what is wrong.
-            (None, _) => now >= blocked_after * if self.config.is_client { 1 } else { 2 },
-            (Some(_), Some(since)) => now.saturating_sub(since) >= self.patience(side),
-            (Some(_), None) => false,
+        let patience = Patience {
+            is_client: self.config.is_client,
+            path_rtt: self.session.path_rtt(),
+            rtt_beside_tcp: match side {
+                Side::Sender(sender) if !self.config.is_only => Some(sender.rtt().smoothed()),
+                Side::Sender(_) | Side::Receiver(..) => None,
+            },
+            idle_timeout: self.config.idle_timeout,
         };
-        is_silent.then_some(Outcome::Silent)
+        patience.is_over(now, last_heard, silent_since).then_some(Outcome::Silent)
     }
 
     /// Lets content move to the flow when that is better.
@@ -433,15 +471,6 @@ impl End {
         turn
     }
 
-    /// How long the other side may be silent while something is in flight.
-    fn patience(&self, side: &Side) -> Duration {
-        match side {
-            // Data can go on over TCP: nobody waits long.
-            Side::Sender(sender) if !self.config.is_only => SILENCE.max(sender.rtt().smoothed() * 3),
-            _ => self.config.idle_timeout,
-        }
-    }
-
     fn say_goodbye(&self, outcome: &Outcome) {
         let reason = match outcome {
             Outcome::Done => CloseReason::Done,
@@ -460,7 +489,7 @@ impl End {
 
 fn report(sender: &datagram::Sender) -> FlowReport {
     let stats = sender.stats();
-    FlowReport {
+    FlowReport::Sender(SenderFigures {
         packets: stats.packets,
         packet_bytes: sender.packet_bytes(),
         payload_bytes: stats.payload_bytes,
@@ -469,7 +498,7 @@ fn report(sender: &datagram::Sender) -> FlowReport {
         copies: stats.copies,
         timeouts: stats.timeouts,
         min_rtt_s: sender.rtt().min().as_secs_f64(),
-    }
+    })
 }
 
 fn emptied(mut buffer: Vec<u8>) -> Vec<u8> {

@@ -1,6 +1,7 @@
 //! What a session needs to open flows: the socket, the keys, the numbers that were used.
 
 use std::{
+    fs::File,
     net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -12,6 +13,7 @@ use super::{
         error::{Cause, RunError},
         session::{Role, Session},
     },
+    diary::Diary,
     end::{End, EndConfig, Side as EndSide},
     hub::Shared,
     raw::{RawFlow, RawSide},
@@ -24,7 +26,7 @@ use crate::{
     },
     limits,
     security::{FlowId, Opener, Sealer, SessionSecret, Side},
-    transfer::Violation,
+    transfer::{Carrier, Violation},
     wire::{
         message::{FlowAccept, FlowMode, FlowOpen, Law},
         packet::ConnectionId,
@@ -80,12 +82,16 @@ pub struct FlowHost {
 }
 
 /// What has been asked for.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct HostState {
     /// At the client: the request that waits for its answer.
     pub pending: Option<FlowOpen>,
+    /// At the client: where the flow is to write down what it does.
+    pub trace: Option<Arc<File>>,
     /// At the server: the smallest number of the next request.
     pub next_attempt: u16,
+    /// At the server: the flow that was granted last.
+    pub granted: Option<Carrier>,
 }
 
 impl FlowHost {
@@ -95,8 +101,10 @@ impl FlowHost {
         if self.side != Side::Server || open.attempt < state.next_attempt {
             return Err(Violation::new("it asked for a flow twice, or was not to ask at all"));
         }
+        if state.granted.is_some_and(|granted| !session.is_down(granted)) {
+            return Err(Violation::new("it asked for a flow beside another one"));
+        }
         state.next_attempt = open.attempt + 1;
-        drop(state);
         if open.mode == FlowMode::Raw {
             // protocol.md [RAW-2]
             if !open.is_only || open.rate_bps == 0 {
@@ -114,8 +122,11 @@ impl FlowHost {
             FlowId { session: self.session, attempt: open.attempt, client: open.connection, server: id };
         // The same number as for TCP is told as 0: it holds behind a forwarded port too.
         let port = if hub.port() == self.own_port { 0 } else { hub.port() };
-        match self.start(session, hub, open, &flow, Path::to_client()) {
-            Ok(()) => Ok(FlowAccept { connection: id, port, ..refusal }),
+        match self.start(session, hub, open, &flow, Path::to_client(), None) {
+            Ok(()) => {
+                state.granted = Some(limits::FLOW_NUMBER_MIN + open.attempt);
+                Ok(FlowAccept { connection: id, port, ..refusal })
+            }
             Err(error) => {
                 tracing::warn!(%error, "no flow");
                 Ok(refusal)
@@ -125,7 +136,9 @@ impl FlowHost {
 
     /// The server answered. protocol.md [FLOW-2]
     pub fn on_accept(&self, session: &Arc<Session>, accept: &FlowAccept) -> Result<(), Violation> {
-        let pending = self.state.lock().unwrap_or_else(PoisonError::into_inner).pending.take();
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let (pending, trace) = (state.pending.take(), state.trace.take());
+        drop(state);
         let Some(open) = pending.filter(|open| open.attempt == accept.attempt) else {
             return Err(Violation::new("it answered a request for a flow that nobody has made"));
         };
@@ -142,7 +155,7 @@ impl FlowHost {
             client: open.connection,
             server: accept.connection,
         };
-        if let Err(error) = self.start(session, hub, &open, &flow, Path::to_server(server)) {
+        if let Err(error) = self.start(session, hub, &open, &flow, Path::to_server(server), trace) {
             self.on_refused(session, &open, &error.text);
         }
         Ok(())
@@ -163,6 +176,7 @@ impl FlowHost {
         open: &FlowOpen,
         flow: &FlowId,
         path: Path,
+        trace: Option<Arc<File>>,
     ) -> Result<(), RunError> {
         let (sealer, opener) = match &self.secret {
             Some(secret) => (
@@ -207,7 +221,7 @@ impl FlowHost {
         if open.is_only {
             session.set_only(carrier);
         }
-        End::start(end, session, hub, start, side)
+        End::start(end, session, hub, start, side, trace.map(Diary::new))
     }
 }
 

@@ -13,7 +13,7 @@ use std::{
 };
 
 use super::{
-    super::{clock, session::Session},
+    super::{clock, report::FlowReport, session::Session},
     end::End,
     raw::RawFlow,
 };
@@ -116,11 +116,6 @@ impl Hub {
     pub fn shared(&self) -> Arc<Shared> {
         self.0.clone()
     }
-
-    /// One line for a person if the socket's buffers are small.
-    pub fn advice(&self) -> Option<String> {
-        self.0.socket.buffers().advice()
-    }
 }
 
 impl Drop for Hub {
@@ -134,6 +129,11 @@ impl Shared {
     /// The port of the socket.
     pub fn port(&self) -> u16 {
         self.socket.address().port()
+    }
+
+    /// What a receiver's report says of a flow.
+    pub fn receiver_report(&self) -> FlowReport {
+        FlowReport::Receiver { recv_buffer_bytes: self.socket.buffers().recv_bytes }
     }
 
     /// A name that no flow of this hub has.

@@ -17,8 +17,9 @@ use super::{
         session::{Role, Session},
         wait,
     },
-    end::{BLOCKED, BLOCKED_ROUNDS, EndConfig},
+    end::{BLOCKED, EndConfig},
     hub::{Intake, Shared},
+    patience::blocked_after,
 };
 use crate::{
     datagram::{
@@ -179,7 +180,12 @@ impl RawFlow {
         self.hub.remove(self.config.id);
         let wire_bytes = match &self.lock().side {
             RawSide::Sender(sender) => sender.wire_bytes(),
-            RawSide::Receiver(receiver) => receiver.wire_bytes(),
+            RawSide::Receiver(receiver) => {
+                if receiver.counts().received > 0 {
+                    self.session.note_flow(self.hub.receiver_report());
+                }
+                receiver.wire_bytes()
+            }
         };
         self.session.meter.add_wire(wire_bytes);
         let peer = self.session.peer();
@@ -310,15 +316,14 @@ impl RawFlow {
         }
     }
 
-    /// Whether UDP does not get through. The server waits longer, so that it is the client who says what is wrong.
+    /// Whether UDP does not get through.
     fn is_silent(&self, now: Duration, side: &RawSide) -> bool {
         let waiting_since = match side {
             RawSide::Sender(sender) => sender.asking_since(),
             RawSide::Receiver(receiver) => receiver.last_heard().is_none().then_some(Duration::ZERO),
         };
         // protocol.md [FLOW-7]
-        let blocked_after = limits::FLOW_BLOCKED_AFTER.max(self.session.path_rtt() * BLOCKED_ROUNDS);
-        let blocked_after = blocked_after * if self.config.is_client { 1 } else { 2 };
+        let blocked_after = blocked_after(self.session.path_rtt(), self.config.is_client);
         waiting_since.is_some_and(|since| now.saturating_sub(since) >= blocked_after)
             && !self.is_told.load(Relaxed)
     }
