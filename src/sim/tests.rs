@@ -59,8 +59,8 @@ fn a_flow_survives_another_address_of_its_client_at_any_time() {
 
             let tally = world.tally();
             assert_eq!((tally.is_done, tally.silent_ends), (true, 0), "push {is_push}, at {ms} ms");
-            // Undisturbed it takes 1.3 s.
-            assert!(tally.took < 7000 * MS, "push {is_push}, at {ms} ms: {:?}", tally.took);
+            // Undisturbed it takes 1.3 s, and half a second may pass until the other side knows.
+            assert!(tally.took < 2500 * MS, "push {is_push}, at {ms} ms: {:?}", tally.took);
         }
     }
 }

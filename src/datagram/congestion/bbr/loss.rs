@@ -26,6 +26,8 @@ const BURST: f64 = 4.0;
 const ONE_BURST: f64 = 12.0;
 /// A stretch was slower than the path delivers if its rate was below this part of it.
 const SLOWER: f64 = 0.8;
+/// A stretch that lost more than this part was without any path for a while, which is no loss that one can send against.
+const OUTAGE: f64 = 0.5;
 /// Stretches kept: loss is known within about two round trips, and a stretch is a round trip or a phase.
 const KEPT: usize = 24;
 
@@ -170,7 +172,8 @@ impl LossMeter {
             if first.until.is_none_or(|until| until + horizon > now) {
                 break;
             }
-            if first.rate(now) <= bound && !first.queued {
+            let is_outage = first.lost > OUTAGE * first.sent;
+            if first.rate(now) <= bound && !first.queued && !is_outage {
                 self.sent += first.sent;
                 self.lost += first.lost;
                 if self.sent > MEMORY {
@@ -262,6 +265,15 @@ mod tests {
     }
 
     #[test]
+    fn a_moment_without_a_path_is_not() {
+        let mut meter = LossMeter::new(1000);
+        second(&mut meter, 1, 700, 400);
+        meter.settle(at(9000), at(100), RATE);
+
+        assert_eq!(meter.evidence(), 0.0);
+    }
+
+    #[test]
     fn loss_at_the_rate_is_not() {
         let mut meter = LossMeter::new(1000);
         second(&mut meter, 1, 1000, 50);
@@ -335,7 +347,7 @@ mod tests {
     #[test]
     fn a_baseline_is_never_more_than_is_believed() {
         let mut meter = LossMeter::new(1000);
-        second(&mut meter, 1, 700, 400);
+        second(&mut meter, 1, 700, 300);
         meter.settle(at(9000), at(100), RATE);
 
         assert_eq!(meter.baseline(), BASELINE_MAX);

@@ -407,6 +407,29 @@ mod tests {
     }
 
     #[test]
+    fn loss_among_arrivals_ends_startup() {
+        let mut bbr = Bbr::new(1000, 32_000, RTT);
+        bbr.on_ack(at(100), &measured(1, 200_000));
+        for ms in 0..8 {
+            bbr.on_ack(at(200 + ms), &plain_ack(2000, 3000));
+        }
+
+        assert_eq!(bbr.phase, Phase::Drain);
+    }
+
+    /// The client's address has changed under a download: 19 of the first 24 packets go nowhere, and one small packet is
+    /// acknowledged then. Startup ended with it, at a rate that three packets had measured: 46 of 1250 kB/s.
+    #[test]
+    fn a_moment_without_a_path_does_not_end_startup() {
+        let mut bbr = Bbr::new(1200, 38_400, RTT);
+        bbr.on_ack(at(100), &AckEvent { acked_bytes: 3600, ..measured(1, 62_803) });
+        bbr.on_ack(at(200), &AckEvent { acked_bytes: 38, lost_bytes: 19 * 1200, ..plain_ack(0, 0) });
+
+        assert_eq!(bbr.phase, Phase::Startup);
+        assert_eq!(bbr.window(), 38_400);
+    }
+
+    #[test]
     fn what_the_receivers_socket_drops_is_excused_while_the_rate_falls() {
         let (mut bbr, number) = cruising();
         let drops = AckEvent { receiver_drops: 20, ..measured(number + 1, 800_000) };

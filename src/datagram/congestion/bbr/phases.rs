@@ -23,6 +23,10 @@ pub const PROBE_RTT_GAIN: f64 = 0.75;
 
 /// A round of Startup that grew less than this found the limit (draft-ietf-ccwg-bbr, section 5.3.1.2).
 const STARTUP_GROWTH: f64 = 1.25;
+/// Startup sends 2.77 times what arrives, so that a rate which is too high loses less than so many packets for each that
+/// arrives. An acknowledgement that tells of more (and of more than a few) tells of a moment without any path, which says
+/// nothing about its rate; draft-ietf-ccwg-bbr, section 5.3.1.3, asks for losses in six places to the same end.
+const EXPLAINED: u64 = 2;
 /// So many such rounds end it, if nothing else shows that the pipe is full.
 const FLAT_ROUNDS: u32 = 3;
 
@@ -232,7 +236,7 @@ impl Bbr {
 
     fn in_startup(&mut self, now: Duration, ack: &AckEvent, round_ended: bool) {
         self.startup.delivered += ack.acked_bytes;
-        self.startup.lost += ack.lost_bytes;
+        self.startup.lost += ack.lost_bytes.min(EXPLAINED * ack.acked_bytes + EXPLAINED * self.datagram);
         // More loss than is ever put up with: something drops most of what is sent, be there a queue or not.
         let sent = (self.startup.delivered + self.startup.lost) as f64 / self.datagram as f64;
         let lost = self.startup.lost as f64 / self.datagram as f64;
