@@ -291,7 +291,7 @@ async fn serve_until_done(
             }
             _ = draw.tick() => {
                 if is_one_time {
-                    running.iter().for_each(|running| transfer::tell_moves(running, out));
+                    running.iter().for_each(|running| transfer::tell_news(running, out));
                     let shown = running.as_ref().map_or_else(waiting, transfer::progress);
                     out.progress().show(&shown, clock::now().duration_since(start));
                 }

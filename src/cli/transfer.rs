@@ -34,7 +34,7 @@ use crate::{
         error::{Cause, RunError},
         flow::FlowWish,
         home::Home,
-        report::{Move, Report},
+        report::Report,
         session::Role,
         verdict::Limit,
     },
@@ -318,7 +318,7 @@ pub async fn watch<T>(work: impl Future<Output = T>, running: &Running, out: &Ou
                 running.session.fail(interruption());
             }
             _ = draw.tick() => {
-                tell_moves(running, out);
+                tell_news(running, out);
                 out.progress().show(&progress(running), running.session.meter.elapsed());
             }
         }
@@ -326,10 +326,8 @@ pub async fn watch<T>(work: impl Future<Output = T>, running: &Running, out: &Ou
 }
 
 /// Says where content goes, and why, as soon as that changes.
-pub fn tell_moves(running: &Running, out: &Output) {
-    for Move { to, why, .. } in running.session.take_moves() {
-        out.say(&format!("content goes over {} from here on: {why}", to.to_uppercase()));
-    }
+pub fn tell_news(running: &Running, out: &Output) {
+    running.session.take_news().iter().for_each(|news| out.say(news));
 }
 
 /// How a signal ends a session.

@@ -123,8 +123,8 @@ pub struct Session {
     /// What the kernel knows of the TCP connections, by carrier.
     tcp: Mutex<BTreeMap<Carrier, TcpInfo>>,
     me: Weak<Self>,
-    /// Moves of content, the flow's counts, and how many of the moves were told to a person.
-    travel: Mutex<(Travel, usize)>,
+    /// How content has travelled, and what of that a person has not been told yet.
+    travel: Mutex<(Travel, Vec<String>)>,
     heard: Notify,
     is_heard: AtomicBool,
     /// A control connection has ended.

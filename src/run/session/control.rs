@@ -152,7 +152,10 @@ impl Session {
         control.attached = Some(turn);
         control.lost = None;
         drop(state);
-        self.lock_travel().0.rejoined += 1;
+        let mut travel = self.lock_travel();
+        travel.0.rejoined += 1;
+        travel.1.push("the TCP connection was lost and another one goes on".to_owned());
+        drop(travel);
         tracing::info!("another control connection goes on");
         self.wake();
         Ok(true)

@@ -96,7 +96,9 @@ impl Session {
     pub fn note_move(&self, to: &'static str, why: String) {
         tracing::info!(to, why, "content moves");
         let at_ms = u64::try_from(self.meter.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.lock_travel().0.moves.push(Move { at_ms, to, why });
+        let mut travel = self.lock_travel();
+        travel.1.push(format!("content goes over {} from here on: {why}", to.to_uppercase()));
+        travel.0.moves.push(Move { at_ms, to, why });
     }
 
     /// What the flow has done.
@@ -104,13 +106,9 @@ impl Session {
         self.lock_travel().0.flow = Some(flow);
     }
 
-    /// Moves that nobody was told of yet.
-    pub fn take_moves(&self) -> Vec<Move> {
-        let mut travel = self.lock_travel();
-        let (Travel { moves, .. }, told) = &mut *travel;
-        let new = moves[*told..].to_vec();
-        *told = moves.len();
-        new
+    /// What a person has not been told yet of how content travels.
+    pub fn take_news(&self) -> Vec<String> {
+        std::mem::take(&mut self.lock_travel().1)
     }
 
     /// How content has travelled so far.
@@ -137,7 +135,7 @@ impl Session {
         Travel { transport, raw, ..self.lock_travel().0.clone() }
     }
 
-    pub(super) fn lock_travel(&self) -> MutexGuard<'_, (Travel, usize)> {
+    pub(super) fn lock_travel(&self) -> MutexGuard<'_, (Travel, Vec<String>)> {
         self.travel.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
