@@ -48,11 +48,7 @@ impl Tree {
         let Some(incoming) = self.wanted(file)? else {
             return Ok(());
         };
-        if let Some(announced) = incoming.size
-            && announced != size
-        {
-            return Err(ProtocolViolation::SizeChanged { file, announced, ended: size });
-        }
+        incoming.ends_at(file, size)?;
         let receiving = incoming.receiving(kind);
         let placed = receiving.placement.placed_bytes();
         let Some(missing) = receiving.placement.missing(size) else {
@@ -73,13 +69,7 @@ impl Tree {
             return Ok(());
         }
         ledger.raw_ended(file, true, lack);
-        match self.prove(file, size, digest) {
-            Ok(ready) => self.publisher.add(ready),
-            Err(failure) => self.settle_open(ledger, file, failed(failure), None),
-        }
-        if self.publisher.is_full() {
-            self.publish(ledger);
-        }
+        self.complete(ledger, file, size, digest);
         Ok(())
     }
 

@@ -69,17 +69,19 @@ impl Tree {
         let Some(incoming) = self.wanted(file)? else {
             return Ok(());
         };
-        if let Some(announced) = incoming.size
-            && announced != size
-        {
-            return Err(ProtocolViolation::SizeChanged { file, announced, ended: size });
-        }
+        incoming.ends_at(file, size)?;
         let receiving = incoming.receiving(kind);
         // protocol.md [FILE-3]
         if !receiving.placement.is_complete(size) {
             let placed = receiving.placement.placed_bytes();
             return Err(ProtocolViolation::Incomplete { file, size, placed });
         }
+        self.complete(ledger, file, size, digest);
+        Ok(())
+    }
+
+    /// Proves a file of which all is there, and lets it wait for its name.
+    pub(super) fn complete(&mut self, ledger: &mut Ledger, file: u64, size: u64, digest: [u8; 32]) {
         match self.prove(file, size, digest) {
             Ok(ready) => self.publisher.add(ready),
             Err(failure) => self.settle_open(ledger, file, failed(failure), None),
@@ -87,7 +89,6 @@ impl Tree {
         if self.publisher.is_full() {
             self.publish(ledger);
         }
-        Ok(())
     }
 
     /// The sender's digest of a file that is there already.
@@ -108,11 +109,7 @@ impl Tree {
         let Stage::Comparing(existing) = incoming.stage else {
             return Err(ProtocolViolation::Unwanted { file });
         };
-        if let Some(announced) = incoming.size
-            && announced != size
-        {
-            return Err(ProtocolViolation::SizeChanged { file, announced, ended: size });
-        }
+        incoming.ends_at(file, size)?;
         let path = incoming.path.clone();
         let expected = incoming.expected;
         let sparse = incoming.sparse;
@@ -324,6 +321,16 @@ impl Tree {
 }
 
 impl Incoming {
+    /// What was announced holds at the end.
+    pub(super) fn ends_at(&self, file: u64, size: u64) -> Result<(), ProtocolViolation> {
+        match self.size {
+            Some(announced) if announced != size => {
+                Err(ProtocolViolation::SizeChanged { file, announced, ended: size })
+            }
+            _ => Ok(()),
+        }
+    }
+
     pub(super) fn receiving(&mut self, kind: DigestKind) -> &mut Receiving {
         let Stage::Wanted(receiving) = &mut self.stage else {
             unreachable!("the caller has checked the stage");

@@ -501,7 +501,7 @@ fn report(sender: &datagram::Sender) -> FlowReport {
     })
 }
 
-fn emptied(mut buffer: Vec<u8>) -> Vec<u8> {
+pub(super) fn emptied(mut buffer: Vec<u8>) -> Vec<u8> {
     buffer.clear();
     buffer
 }

@@ -17,7 +17,7 @@ use super::{
         session::{Role, Session},
         wait,
     },
-    end::{BLOCKED, EndConfig},
+    end::{BLOCKED, EndConfig, emptied},
     hub::{Intake, Shared},
     patience::blocked_after,
 };
@@ -230,14 +230,9 @@ impl RawFlow {
 
     /// Moves chunks from the session to the flow, and says what has left.
     fn serve_sender(&self, sender: &mut RawSender, told_to: &mut u64) {
-        let spare: Vec<_> = std::iter::from_fn(|| sender.poll_spare())
-            .map(|mut buffer| {
-                buffer.clear();
-                buffer
-            })
-            .collect();
+        let spare: Vec<_> = std::iter::from_fn(|| sender.poll_spare()).collect();
         if !spare.is_empty() {
-            self.session.keep_spare(spare);
+            self.session.keep_spare(spare.into_iter().map(emptied));
         }
         let mut is_changed = false;
         while sender.wants_chunk()
