@@ -346,6 +346,24 @@ mod tests {
     }
 
     #[test]
+    fn who_has_less_probes_sooner() {
+        let rounds = |rate: u64| {
+            let mut bbr = Bbr::new(1000, 32_000, RTT);
+            let mut number = 0;
+            let mut cruised = 0;
+            while bbr.phase != Phase::Refill || number < 100 {
+                number += 1;
+                bbr.on_ack(at(100 * number), &measured(number, rate));
+                cruised = if bbr.phase == Phase::Cruise { cruised + 1 } else { cruised };
+                cruised = if bbr.phase == Phase::Down { 0 } else { cruised };
+            }
+            cruised
+        };
+
+        assert!(2 * rounds(320_000) < rounds(5_120_000), "{} {}", rounds(320_000), rounds(5_120_000));
+    }
+
+    #[test]
     fn the_first_window_is_paced_over_a_round_trip() {
         let bbr = Bbr::new(1000, 32_000, RTT);
 
