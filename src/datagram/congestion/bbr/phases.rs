@@ -53,8 +53,6 @@ const UP_GROWTH: f64 = 1.03;
 const DRAIN_ROUNDS: u32 = 4;
 /// Down ends after so many rounds at the latest.
 const DOWN_ROUNDS: u32 = 4;
-/// Packets below the path's rate that a baseline should rest on, if there is any loss.
-const BASELINE_PACKETS: f64 = 300.0;
 
 /// Without a look at the empty queue for this long, the flow makes one (draft-ietf-ccwg-bbr, section 2.6).
 const PROBE_RTT_INTERVAL: Duration = Duration::from_secs(5);
@@ -232,6 +230,9 @@ impl Bbr {
         if phase == Phase::Down {
             self.cycle.is_deep = self.loss.has_unexplained();
         }
+        if matches!(phase, Phase::Refill | Phase::Compete) {
+            self.bandwidth_short = None;
+        }
         self.phase = phase;
         self.phase_since = now;
         self.phase_rounds = 0;
@@ -270,7 +271,7 @@ impl Bbr {
     fn in_down(&mut self, now: Duration) {
         let is_drained = self.in_flight <= self.product(1.0) && self.phase_rounds >= 1;
         let is_confirmed = self.path.confirmed_at() >= self.phase_since;
-        let is_known = !self.loss.has_unexplained() || self.loss.evidence() >= BASELINE_PACKETS;
+        let is_known = !self.loss.has_unexplained() || self.loss.evidence() >= loss::BASELINE_PACKETS;
         if (is_drained && is_confirmed && is_known) || self.phase_rounds >= DOWN_ROUNDS {
             self.cycle.dice =
                 self.cycle.dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(self.latest | 1);
@@ -337,7 +338,8 @@ impl Bbr {
 
     /// Answers loss that the baseline doesn't explain, and goes below the path's rate to see whether it is the rate's.
     fn check_loss(&mut self, now: Duration) {
-        if let Some(excess) = self.loss.excess(now, self.bandwidth.max()) {
+        let excess = self.loss.excess(now, self.bandwidth.max());
+        if let Some(excess) = excess.or_else(|| self.loss.long_excess()) {
             self.on_congestion(now, excess);
             self.cycle.is_unsure |= !excess.is_queued;
             if self.phase == Phase::Up {
