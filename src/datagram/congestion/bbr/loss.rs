@@ -19,6 +19,8 @@ pub const BASELINE_MAX: f64 = 0.125;
 const MEMORY: f64 = 3000.0;
 /// The baseline of fewer packets than these is taken as if the others had arrived.
 const ENOUGH: f64 = 150.0;
+/// Packets below the path's rate that a good baseline rests on.
+pub const BASELINE_PACKETS: f64 = 300.0;
 /// How many standard deviations are chance, and how many packets a burst of loss takes, when one reckons with chance.
 const SIGMAS: f64 = 3.0;
 const BURST: f64 = 4.0;
@@ -67,6 +69,14 @@ impl Stretch {
     }
 }
 
+/// Stretches at full pace, taken together: what each of them loses too much may hide in chance, all of them may not.
+#[derive(Clone, Copy, Debug, Default)]
+struct Run {
+    since: Option<Duration>,
+    sent: f64,
+    lost: f64,
+}
+
 /// Counts loss by stretch.
 #[derive(Debug)]
 pub struct LossMeter {
@@ -75,6 +85,8 @@ pub struct LossMeter {
     /// Packets of the baseline, and those of them that were lost.
     sent: f64,
     lost: f64,
+    /// What has ended at full pace since the last report.
+    run: Run,
     /// Packets that the receiver's socket dropped, whose losses are still to come; and until when.
     excused: f64,
     excused_until: Duration,
@@ -88,6 +100,7 @@ impl LossMeter {
             stretches: VecDeque::with_capacity(KEPT + 1),
             sent: 0.0,
             lost: 0.0,
+            run: Run::default(),
             excused: 0.0,
             excused_until: Duration::ZERO,
         }
@@ -173,17 +186,25 @@ impl LossMeter {
                 break;
             }
             let is_outage = first.lost > OUTAGE * first.sent;
-            if first.rate(now) <= bound && !first.queued && !is_outage {
-                self.sent += first.sent;
-                self.lost += first.lost;
-                if self.sent > MEMORY {
-                    let keep = MEMORY / self.sent;
-                    self.sent *= keep;
-                    self.lost *= keep;
-                }
+            let says_nothing = first.queued || first.judged || is_outage;
+            if !says_nothing && first.rate(now) <= bound {
+                add(&mut self.sent, &mut self.lost, first);
+            } else if !says_nothing {
+                self.run.since.get_or_insert(first.since);
+                add(&mut self.run.sent, &mut self.run.lost, first);
             }
             self.stretches.pop_front();
         }
+    }
+
+    /// All stretches at full pace that have ended, if they lost more than a good baseline explains. They are reported once.
+    pub fn long_excess(&mut self) -> Option<Excess> {
+        let Run { since, sent, lost } = self.run;
+        if self.sent < BASELINE_PACKETS || lost <= allowed(sent, self.baseline()) {
+            return None;
+        }
+        self.run = Run::default();
+        Some(Excess { is_queued: false, in_flight: 0, since: since?, lost })
     }
 
     /// The oldest stretch at full pace, not reported yet, that lost more than the baseline and chance explain.
@@ -194,6 +215,7 @@ impl LossMeter {
             !stretch.judged && stretch.rate(now) > bound && stretch.lost > allowed(stretch.sent, baseline)
         })?;
         found.judged = true;
+        self.run = Run::default();
         Some(Excess {
             is_queued: found.queued,
             in_flight: found.in_flight,
@@ -223,6 +245,17 @@ impl LossMeter {
 
     fn find(&mut self, sent_at: Duration) -> Option<&mut Stretch> {
         self.stretches.iter_mut().rev().find(|stretch| stretch.since <= sent_at)
+    }
+}
+
+/// Adds a stretch to an average over the last packets.
+fn add(sent: &mut f64, lost: &mut f64, stretch: &Stretch) {
+    *sent += stretch.sent;
+    *lost += stretch.lost;
+    if *sent > MEMORY {
+        let keep = MEMORY / *sent;
+        *sent *= keep;
+        *lost *= keep;
     }
 }
 
@@ -313,6 +346,31 @@ mod tests {
 
         assert!(meter.excess(at(4500), RATE).is_some_and(|excess| !excess.is_queued));
         assert!(meter.excess(at(4500), RATE).is_none());
+    }
+
+    /// Five seconds of which each loses a little more than the one below the rate.
+    fn five_seconds(lost: u64) -> LossMeter {
+        let mut meter = LossMeter::new(1000);
+        second(&mut meter, 1, 700, 14);
+        for from_s in 3..8 {
+            second(&mut meter, from_s, 1000, lost);
+        }
+        meter.settle(at(9500), at(100), RATE);
+        meter
+    }
+
+    #[test]
+    fn a_little_more_loss_at_the_rate_is_found_in_the_long_run() {
+        let mut meter = five_seconds(60);
+        assert!(meter.excess(at(9500), RATE).is_none());
+
+        assert!(meter.long_excess().is_some_and(|excess| excess.since == at(3000)));
+        assert!(meter.long_excess().is_none(), "it is reported once");
+    }
+
+    #[test]
+    fn what_the_baseline_and_its_tolerance_explain_is_no_excess_in_the_long_run() {
+        assert!(five_seconds(40).long_excess().is_none());
     }
 
     #[test]

@@ -45,6 +45,9 @@ pub struct Bbr {
     datagram: u64,
     initial_window: u64,
     bandwidth: MaxBandwidth,
+    /// Until the next probe, no more than this is believed (bw_shortterm of draft-ietf-ccwg-bbr, section 5.5.10.3): a
+    /// policer's bucket that has filled up meanwhile lets more through, but not for long.
+    bandwidth_short: Option<u64>,
     path: PathRtt,
     loss: LossMeter,
     phase: Phase,
@@ -103,6 +106,7 @@ impl Bbr {
             datagram,
             initial_window: window,
             bandwidth: MaxBandwidth::default(),
+            bandwidth_short: None,
             path: PathRtt::new(rtt),
             loss,
             phase: Phase::Startup,
@@ -158,6 +162,7 @@ impl Bbr {
         // With half of it gone, what is left is no more than chance and the tolerance.
         if 2 * undo.spurious_bytes >= undo.lost_bytes {
             self.bandwidth = undo.bandwidth;
+            self.bandwidth_short = None;
             self.inflight_high = undo.inflight_high;
             self.undo = None;
         }
@@ -253,7 +258,8 @@ impl Bbr {
     /// Takes in a delivery rate; whether a round trip has ended with it.
     fn on_rate(&mut self, now: Duration, ack: &AckEvent) -> bool {
         let Some(sample) = ack.rate else { return false };
-        self.bandwidth.on_sample(sample.rate, sample.is_app_limited);
+        let believed = sample.rate.min(self.bandwidth_short.unwrap_or(u64::MAX));
+        self.bandwidth.on_sample(believed, sample.is_app_limited);
         if !sample.is_app_limited {
             self.newest = sample.rate;
         }
@@ -304,6 +310,8 @@ impl Bbr {
             self.inflight_high = Some(least.max(whole((1.0 - HEADROOM) * excess.in_flight as f64)));
         } else {
             self.limit_bandwidth(self.newest);
+            // A burst of chance may have spoilt the newest sample, but seldom the best one of a round.
+            self.bandwidth_short = Some(self.bandwidth.max().max(self.latest));
         }
     }
 }
@@ -346,6 +354,24 @@ mod tests {
     }
 
     #[test]
+    fn who_has_less_probes_sooner() {
+        let rounds = |rate: u64| {
+            let mut bbr = Bbr::new(1000, 32_000, RTT);
+            let mut number = 0;
+            let mut cruised = 0;
+            while bbr.phase != Phase::Refill || number < 100 {
+                number += 1;
+                bbr.on_ack(at(100 * number), &measured(number, rate));
+                cruised = if bbr.phase == Phase::Cruise { cruised + 1 } else { cruised };
+                cruised = if bbr.phase == Phase::Down { 0 } else { cruised };
+            }
+            cruised
+        };
+
+        assert!(2 * rounds(320_000) < rounds(5_120_000), "{} {}", rounds(320_000), rounds(5_120_000));
+    }
+
+    #[test]
     fn the_first_window_is_paced_over_a_round_trip() {
         let bbr = Bbr::new(1000, 32_000, RTT);
 
@@ -381,6 +407,22 @@ mod tests {
 
         assert_eq!(bbr.bandwidth.max(), 800_000);
         assert_eq!(bbr.phase, Phase::Down);
+    }
+
+    #[test]
+    fn what_a_policers_bucket_lets_through_is_not_believed_before_the_next_probe() {
+        let (mut bbr, mut number) = cruising();
+        lose_a_fifth(&mut bbr, 100 * number);
+        number += 1;
+        bbr.on_ack(at(100 * (number + 1)), &measured(number, 800_000));
+        while bbr.phase != Phase::Refill {
+            assert_eq!(bbr.bandwidth.max(), 800_000);
+            number += 1;
+            bbr.on_ack(at(100 * (number + 1)), &measured(number, 900_000));
+        }
+
+        bbr.on_ack(at(100 * (number + 2)), &measured(number + 1, 900_000));
+        assert_eq!(bbr.bandwidth.max(), 900_000);
     }
 
     #[test]

@@ -35,6 +35,10 @@ const FLAT_ROUNDS: u32 = 3;
 const CRUISE_MIN: Duration = Duration::from_secs(2);
 const CRUISE_SPREAD_MS: u64 = 1000;
 const CRUISE_ROUNDS: u32 = 16;
+/// That is for a flow with so many packets in flight; one with more or less waits longer or shorter, within these bounds.
+const PATIENT_PACKETS: f64 = 128.0;
+const PATIENCE_MIN: f64 = 0.35;
+const PATIENCE_MAX: f64 = 2.0;
 /// Futile probes stretch the wait by two to this power at most.
 const MAX_FUTILE: u32 = 6;
 /// One Up takes no more than so many steps while there is a queue: what it gains there, others lose.
@@ -49,8 +53,6 @@ const UP_GROWTH: f64 = 1.03;
 const DRAIN_ROUNDS: u32 = 4;
 /// Down ends after so many rounds at the latest.
 const DOWN_ROUNDS: u32 = 4;
-/// Packets below the path's rate that a baseline should rest on, if there is any loss.
-const BASELINE_PACKETS: f64 = 300.0;
 
 /// Without a look at the empty queue for this long, the flow makes one (draft-ietf-ccwg-bbr, section 2.6).
 const PROBE_RTT_INTERVAL: Duration = Duration::from_secs(5);
@@ -228,6 +230,9 @@ impl Bbr {
         if phase == Phase::Down {
             self.cycle.is_deep = self.loss.has_unexplained();
         }
+        if matches!(phase, Phase::Refill | Phase::Compete) {
+            self.bandwidth_short = None;
+        }
         self.phase = phase;
         self.phase_since = now;
         self.phase_rounds = 0;
@@ -266,13 +271,13 @@ impl Bbr {
     fn in_down(&mut self, now: Duration) {
         let is_drained = self.in_flight <= self.product(1.0) && self.phase_rounds >= 1;
         let is_confirmed = self.path.confirmed_at() >= self.phase_since;
-        let is_known = !self.loss.has_unexplained() || self.loss.evidence() >= BASELINE_PACKETS;
+        let is_known = !self.loss.has_unexplained() || self.loss.evidence() >= loss::BASELINE_PACKETS;
         if (is_drained && is_confirmed && is_known) || self.phase_rounds >= DOWN_ROUNDS {
             self.cycle.dice =
                 self.cycle.dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(self.latest | 1);
             let spread = Duration::from_millis((self.cycle.dice >> 33) % CRUISE_SPREAD_MS);
             let rounds = self.path.base() * CRUISE_ROUNDS;
-            let long = rounds.max(CRUISE_MIN + spread);
+            let long = rounds.max(CRUISE_MIN + spread).mul_f64(self.patience());
             let short = (rounds * (1 << self.cycle.futile.min(MAX_FUTILE))).min(long);
             self.cycle.cruise = if self.cycle.gains > 0 {
                 self.path.base() * GAINED_ROUNDS
@@ -285,6 +290,14 @@ impl Bbr {
             self.cycle.gains = 0;
             self.go(now, Phase::Cruise);
         }
+    }
+
+    /// How long the wait for the next probe is stretched: each probe gains the same part of the rate, so that a flow which
+    /// waits the longer the more it has leaves room to those that have less. The draft does the same by counting round
+    /// trips up to the number of packets in flight (section 5.3.3.5).
+    fn patience(&self) -> f64 {
+        let packets = self.product(1.0) as f64 / self.datagram as f64;
+        (packets / PATIENT_PACKETS).sqrt().clamp(PATIENCE_MIN, PATIENCE_MAX)
     }
 
     fn in_cruise(&mut self, now: Duration) {
@@ -325,7 +338,8 @@ impl Bbr {
 
     /// Answers loss that the baseline doesn't explain, and goes below the path's rate to see whether it is the rate's.
     fn check_loss(&mut self, now: Duration) {
-        if let Some(excess) = self.loss.excess(now, self.bandwidth.max()) {
+        let excess = self.loss.excess(now, self.bandwidth.max());
+        if let Some(excess) = excess.or_else(|| self.loss.long_excess()) {
             self.on_congestion(now, excess);
             self.cycle.is_unsure |= !excess.is_queued;
             if self.phase == Phase::Up {
