@@ -449,6 +449,26 @@ mod tests {
     }
 
     #[test]
+    fn rounds_that_do_not_grow_end_startup_at_once_with_a_queue_and_late_without() {
+        let rounds = |rtt: Duration| {
+            let mut bbr = Bbr::new(1000, 32_000, RTT);
+            bbr.on_ack(at(100), &measured(1, 1_000_000));
+            bbr.on_ack(at(200), &measured(2, 1_000_000));
+            let mut rounds = 1;
+            while bbr.phase == Phase::Startup {
+                rounds += 1;
+                let number = 1 + rounds;
+                let slow = AckEvent { rtt: Some(rtt), ..measured(number, 1_000_000) };
+                bbr.on_ack(at(100 * number), &slow);
+            }
+            rounds
+        };
+
+        assert_eq!(rounds(RTT * 2), 2);
+        assert_eq!(rounds(RTT), 8);
+    }
+
+    #[test]
     fn loss_among_arrivals_ends_startup() {
         let mut bbr = Bbr::new(1000, 32_000, RTT);
         bbr.on_ack(at(100), &measured(1, 200_000));
