@@ -1,7 +1,8 @@
 //! Spreads packets over time: when the next may leave, and how many at once.
 //!
 //! Each packet moves the moment at which the next may go by its own length at the rate. Packets leave in quanta, so
-//! that a system call carries many of them; a sender that woke late catches up by at most one quantum.
+//! that a system call carries many of them. A sender that woke late catches up by one quantum at once, and by the rest,
+//! within bounds, at twice the rate at most: otherwise the rate that a busy machine achieves is taken for the path's.
 
 use std::time::Duration;
 
@@ -9,6 +10,8 @@ use std::time::Duration;
 const QUANTUM_TIME: Duration = Duration::from_millis(1);
 /// Largest quantum, bytes: what one call with segmentation offload takes.
 const QUANTUM_MAX: u64 = 64 << 10;
+/// Of what was slept through, at most so much is made up for.
+pub const LATE_MAX: Duration = Duration::from_millis(25);
 /// Smallest quantum, packets.
 const QUANTUM_MIN_PACKETS: u64 = 2;
 
@@ -16,6 +19,8 @@ const QUANTUM_MIN_PACKETS: u64 = 2;
 #[derive(Clone, Debug, Default)]
 pub struct Pacer {
     next: Duration,
+    /// How much time was slept through and is not made up for.
+    owed: Duration,
 }
 
 impl Pacer {
@@ -34,10 +39,18 @@ impl Pacer {
         self.next <= now
     }
 
-    /// A packet left at `rate` bytes a second, in quanta of `quantum` bytes. protocol.md [CONG-1]
-    pub fn on_sent(&mut self, now: Duration, bytes: u64, rate: u64, quantum: u64) {
+    /// A packet left at `rate` bytes a second, in quanta of `quantum` bytes. Of the time by which it is late, at most
+    /// `late_max` is made up for, as Linux does for TCP (`tcp_update_skb_after_send`): each packet takes no less than half
+    /// of its time. protocol.md [CONG-1]
+    pub fn on_sent(&mut self, now: Duration, bytes: u64, rate: u64, quantum: u64, late_max: Duration) {
         let earliest = now.saturating_sub(time_for(quantum, rate));
-        self.next = self.next.max(earliest).saturating_add(time_for(bytes, rate));
+        // Before the first packet, nobody was late.
+        let late = if self.next.is_zero() { Duration::ZERO } else { earliest.saturating_sub(self.next) };
+        self.owed = self.owed.saturating_add(late).min(late_max);
+        let takes = time_for(bytes, rate);
+        let saved = self.owed.min(takes / 2);
+        self.owed -= saved;
+        self.next = self.next.max(earliest).saturating_add(takes - saved);
     }
 }
 
@@ -64,7 +77,7 @@ mod tests {
         let (mut now, mut sent) = (Duration::from_secs(7), 0);
         while now < Duration::from_secs(8) {
             while pacer.is_due(now) {
-                pacer.on_sent(now, packet, rate, quantum);
+                pacer.on_sent(now, packet, rate, quantum, late * 2);
                 sent += packet;
             }
             now = pacer.next() + late;
@@ -82,13 +95,33 @@ mod tests {
     }
 
     #[test]
+    fn what_was_slept_through_is_made_up_for_within_bounds_at_twice_the_rate() {
+        // protocol.md [CONG-1]
+        let (mut pacer, rate, most) = (Pacer::default(), 12_500_000, Duration::from_millis(10));
+        let (start, mut now, mut sent) = (Duration::from_secs(60), Duration::from_secs(60), Vec::new());
+        pacer.on_sent(Duration::from_secs(1), 1250, rate, Pacer::quantum(rate, 1250), most);
+        while now < start + Duration::from_millis(100) {
+            while pacer.is_due(now) {
+                pacer.on_sent(now, 1250, rate, Pacer::quantum(rate, 1250), most);
+                sent.push(now - start);
+            }
+            now = pacer.next();
+        }
+
+        let within = |ms: u64| sent.iter().filter(|at| at.as_millis() < u128::from(ms)).count();
+        // A quantum of ten packets, and two in the time of one for ten milliseconds; then one in its time.
+        assert!((208..=212).contains(&within(10)), "{}", within(10));
+        assert!((1108..=1112).contains(&within(100)), "{}", within(100));
+    }
+
+    #[test]
     fn a_pause_is_made_up_for_by_one_quantum_at_most() {
         // protocol.md [CONG-1]
         let (mut pacer, rate) = (Pacer::default(), 12_500_000);
         let quantum = Pacer::quantum(rate, 1400);
         let (now, mut burst) = (Duration::from_secs(60), 0);
         while pacer.is_due(now) {
-            pacer.on_sent(now, 1400, rate, quantum);
+            pacer.on_sent(now, 1400, rate, quantum, Duration::ZERO);
             burst += 1400;
         }
 

@@ -6,7 +6,7 @@ use super::{
     super::{
         FlowConfig, FlowError, Transmit,
         chance::Chance,
-        pacer::{Pacer, scaled},
+        pacer::{LATE_MAX, Pacer, scaled},
         path::Arrived,
         received::{Arrival, Received},
     },
@@ -226,7 +226,7 @@ impl RawSender {
             self.fill(out, end);
             self.seal(out, start)?;
             let len = (out.len() - start) as u64;
-            self.pacer.on_sent(now, len, self.rate, quantum);
+            self.pacer.on_sent(now, len, self.rate, quantum, LATE_MAX);
             if len != self.packet_bytes {
                 break;
             }

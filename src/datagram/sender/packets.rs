@@ -6,7 +6,7 @@ use super::{SMALL_BYTES, Sender};
 use crate::{
     datagram::{
         BASE_BYTES, FlowError, Transmit,
-        pacer::Pacer,
+        pacer::{LATE_MAX, Pacer},
         sent::{Fate, Piece, SentPacket},
         shell::Shell,
     },
@@ -15,6 +15,8 @@ use crate::{
 
 /// FLOOR goes out so often in a round trip.
 const FLOORS_PER_ROUND: u32 = 4;
+/// Of a round trip, at most this part is made up for when the sender woke late. protocol.md [CONG-1]
+const LATE_PART: u32 = 4;
 /// In the tail, so many packets may be sent twice, or one in `COPY_PART` of all.
 const COPIES_MIN: u64 = 64;
 const COPY_PART: u64 = 100;
@@ -221,7 +223,10 @@ impl Sender {
         let is_small = purpose == Purpose::Small;
         if !is_small {
             let rate = self.pacing_rate();
-            self.pacer.on_sent(now, bytes, rate, Pacer::quantum(rate, self.mtu.current()));
+            // Who had nothing in flight was not late.
+            let late_max = if before == 0 { Duration::ZERO } else { self.rtt.smoothed() / LATE_PART };
+            let quantum = Pacer::quantum(rate, self.mtu.current());
+            self.pacer.on_sent(now, bytes, rate, quantum, late_max.min(LATE_MAX));
         }
         self.controller.on_sent(now, bytes, before + bytes);
         self.probes_due -= u32::from(purpose == Purpose::Probe && self.probes_due > 0);
