@@ -6,6 +6,7 @@
 //! sim        a world on a virtual clock, for tests and campaigns; nothing imports it
 //! cli        reads the wish, shows the progress, says what happened
 //! run        threads, tasks, clock and chance: couples everything below with the world
+//! emulator   real packets through a `link`, between two hosts in network namespaces of their own
 //! net        sockets
 //! session    who are you, what do you want: opening a connection (sans-IO)
 //! file       a tree becomes entries and chunks; chunks become parts beside their targets, and parts become files
@@ -23,6 +24,8 @@
 
 pub mod cli;
 pub mod datagram;
+#[cfg(target_os = "linux")]
+pub mod emulator;
 pub mod file;
 pub mod integrity;
 pub mod limits;

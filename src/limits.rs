@@ -149,6 +149,15 @@ pub const CONTROL_LOG_MAX_FRAMES: usize = 65_536;
 /// What these may take, bytes.
 pub const CONTROL_LOG_MAX_BYTES: usize = 32 << 20;
 
+// --- The emulator ---------------------------------------------------------------------------------------------
+
+/// Flows that are counted apart in one direction of an emulated link; the rest is counted together. Chosen
+/// arbitrarily: more than anyone reads.
+pub const LINK_FLOWS_MAX: usize = 1024;
+/// Packets that one direction of an emulated link keeps until their moment, bytes of their buffers. Two seconds of
+/// what the emulator can carry.
+pub const LINK_HELD_MAX_BYTES: usize = 512 << 20;
+
 // --- Times ---------------------------------------------------------------------------------------------------
 
 /// From accept until a connection has authenticated, absolute.

@@ -114,6 +114,30 @@ impl Exit {
     }
 }
 
+/// How the process ends: with a code of ours, or with that of the program that it ran.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// With what a command of ours came to.
+    Ours(Exit),
+    /// As the program ended that `haul link` ran.
+    Program(u8),
+}
+
+impl From<Ending> for ExitCode {
+    fn from(ending: Ending) -> Self {
+        match ending {
+            Ending::Ours(exit) => exit.into(),
+            Ending::Program(code) => Self::from(code),
+        }
+    }
+}
+
+impl From<Exit> for Ending {
+    fn from(exit: Exit) -> Self {
+        Self::Ours(exit)
+    }
+}
+
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         Self::from(exit.code())

@@ -11,11 +11,11 @@
 //! digests    digests of many files by several threads, in order
 //! peer       addresses, tickets, known keys
 //! transfer   what all commands that move files have in common
-//! send  get  ls  serve (also recv, offer)  hash  verify  completions  man      commands
+//! send  get  ls  serve (also recv, offer)  hash  verify  link  completions  man      commands
 //! ```
 //!
 //! A command is a file with `Args` (clap derive) and `run(args, &Output) -> anyhow::Result<Exit>`, a variant of
-//! [`Command`] and a line in its `run`. Nothing below `cli` prints, parses arguments or knows exit codes.
+//! [`Command`] and a line in its `run`. `link` alone ends as the program that it ran. Nothing below `cli` prints, parses arguments or knows exit codes.
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -28,6 +28,8 @@ pub mod digests;
 pub mod exit;
 pub mod get;
 pub mod hash;
+#[cfg(target_os = "linux")]
+pub mod link;
 pub mod ls;
 pub mod man;
 pub mod options;
@@ -43,8 +45,11 @@ pub mod tree;
 pub mod units;
 pub mod verify;
 
-use exit::Exit;
+use exit::{Ending, Exit};
 use output::Output;
+
+#[cfg(target_os = "linux")]
+use crate::emulator::host;
 
 /// Moves files between machines and proves every byte
 #[derive(Debug, Parser)]
@@ -93,13 +98,15 @@ pub enum Command {
     Ls(ls::Args),
     Hash(hash::Args),
     Verify(verify::Args),
+    #[cfg(target_os = "linux")]
+    Link(link::Args),
     Completions(completions::Args),
     Man(man::Args),
 }
 
 impl Command {
-    fn run(self, out: &Output) -> anyhow::Result<Exit> {
-        match self {
+    fn run(self, out: &Output) -> anyhow::Result<Ending> {
+        let exit = match self {
             Self::Recv(args) => serve::recv(&args, out),
             Self::Offer(args) => serve::offer(&args, out),
             Self::Send(args) => send::run(&args, out),
@@ -108,25 +115,32 @@ impl Command {
             Self::Ls(args) => ls::run(&args, out),
             Self::Hash(args) => hash::run(&args, out),
             Self::Verify(args) => verify::run(&args, out),
+            #[cfg(target_os = "linux")]
+            Self::Link(args) => return link::run(&args, out),
             Self::Completions(args) => completions::run(&args, out),
             Self::Man(args) => man::run(&args, out),
-        }
+        };
+        exit.map(Ending::Ours)
     }
 }
 
 /// Does what the process's arguments ask for.
 pub fn main() -> ExitCode {
+    #[cfg(target_os = "linux")]
+    if std::env::args_os().next().is_some_and(|name| name == host::NAME) {
+        return host::main();
+    }
     run(std::env::args_os()).into()
 }
 
 /// Does what `arguments` ask for; the first is the program's own name.
-pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Ending {
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version are results, all else is a usage error; if nobody reads either, nothing is lost.
             let _ = error.print();
-            return if error.use_stderr() { Exit::Usage } else { Exit::Done };
+            return if error.use_stderr() { Exit::Usage } else { Exit::Done }.into();
         }
     };
     if cli.global.verbose >= 2 {
@@ -134,8 +148,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
     }
     let out = Output::new(cli.global);
     match cli.command.run(&out) {
-        Ok(exit) => exit,
-        Err(error) => out.end_with(&error),
+        Ok(ending) => ending,
+        Err(error) => out.end_with(&error).into(),
     }
 }
 
@@ -175,8 +189,8 @@ mod tests {
     fn a_wrong_command_line_is_a_usage_error_and_help_is_not() {
         let run = |line: &str| run(line.split(' ').map(OsString::from));
 
-        assert_eq!(run("haul --no-such-option"), Exit::Usage);
-        assert_eq!(run("haul hash"), Exit::Usage);
-        assert_eq!(run("haul --version"), Exit::Done);
+        assert_eq!(run("haul --no-such-option"), Ending::Ours(Exit::Usage));
+        assert_eq!(run("haul hash"), Ending::Ours(Exit::Usage));
+        assert_eq!(run("haul --version"), Ending::Ours(Exit::Done));
     }
 }

@@ -1,5 +1,7 @@
 //! What a link has done so far.
 
+use std::ops::{AddAssign, Sub};
+
 use super::{Cause, Fate};
 
 /// Counts of one direction. Packets, unless the name says bytes; bytes are those of IP packets.
@@ -64,6 +66,38 @@ impl Counters {
         );
     }
 
+    /// Each count with its counterpart.
+    fn zip(&mut self, other: &Self, apply: impl Fn(&mut u64, u64)) {
+        let Self {
+            offered,
+            offered_bytes,
+            delivered,
+            delivered_bytes,
+            dropped_queue,
+            dropped_policer,
+            dropped_blackout,
+            dropped_loss,
+            dropped_mtu,
+            duplicated,
+            corrupted,
+            late,
+            overtaking,
+        } = self;
+        apply(offered, other.offered);
+        apply(offered_bytes, other.offered_bytes);
+        apply(delivered, other.delivered);
+        apply(delivered_bytes, other.delivered_bytes);
+        apply(dropped_queue, other.dropped_queue);
+        apply(dropped_policer, other.dropped_policer);
+        apply(dropped_blackout, other.dropped_blackout);
+        apply(dropped_loss, other.dropped_loss);
+        apply(dropped_mtu, other.dropped_mtu);
+        apply(duplicated, other.duplicated);
+        apply(corrupted, other.corrupted);
+        apply(late, other.late);
+        apply(overtaking, other.overtaking);
+    }
+
     fn dropped_by(&mut self, cause: Cause) -> &mut u64 {
         match cause {
             Cause::Queue => &mut self.dropped_queue,
@@ -72,5 +106,21 @@ impl Counters {
             Cause::Loss => &mut self.dropped_loss,
             Cause::Mtu => &mut self.dropped_mtu,
         }
+    }
+}
+
+impl AddAssign for Counters {
+    fn add_assign(&mut self, other: Self) {
+        self.zip(&other, |count, more| *count += more);
+    }
+}
+
+impl Sub for Counters {
+    type Output = Self;
+
+    /// What was counted since `earlier`, a copy of the same counters.
+    fn sub(mut self, earlier: Self) -> Self {
+        self.zip(&earlier, |count, before| *count -= before);
+        self
     }
 }

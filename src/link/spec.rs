@@ -294,7 +294,7 @@ mod tests {
         for (text, why) in cases {
             assert_eq!(refusal(text), why, "{text}");
         }
-        assert!(refusal("wlan").starts_with("`wlan` is no profile; there are lan, wifi, "));
+        assert!(refusal("wlan").starts_with("`wlan` is no profile; there are datacenter, lan, wifi, "));
         assert!(refusal("rtt=1ms,lost=1%").starts_with("`lost` is no part of a link; there are rtt, rate, "));
     }
 
