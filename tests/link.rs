@@ -227,3 +227,38 @@ fn the_profiles_are_listed_with_where_they_come_from() {
     let text = String::from_utf8(ended.stdout).unwrap();
     assert!(text.contains("satellite") && text.contains("35,786 km"), "{text}");
 }
+
+#[test]
+fn content_returns_to_tcp_when_udp_is_blocked_in_mid_transfer() {
+    // protocol.md [FLOW-7]
+    if !is_possible() {
+        return;
+    }
+    if Command::new("ip").arg("-V").output().is_err() {
+        skip("there is no `ip` to block UDP with");
+        return;
+    }
+    let place = Place::new();
+    place.write("file", common::tree::noise(1, 12_000_000));
+    let haul = common::haul().to_str().unwrap();
+    let receive = format!("mkdir in && exec {haul} recv in --listen 10.77.0.2:7555 --ticket-file ticket");
+    // Rules of a host's own addresses come first, so that this one has to be put before them.
+    let send = format!(
+        "for i in $(seq 400); do [ -s ticket ] && break; sleep 0.05; done
+        {haul} send file @ticket --json --rate 20mbit 2> said > result & sender=$!
+        while kill -0 $sender && ! grep -q 'goes over UDP' said; do sleep 0.05; done
+        ip rule add pref 10 lookup local && ip rule del pref 0 || exit 99
+        ip rule add pref 5 iif haul0 ipproto udp blackhole || exit 98
+        wait $sender"
+    );
+
+    let spec = "rtt=60ms,rate=50mbit,loss=1%";
+    place.haul(["link", spec, "--peer", &receive, "--", "sh", "-c", &send]).with(0);
+
+    let result: Value = serde_json::from_slice(&std::fs::read(place.path("result")).unwrap()).unwrap();
+    let to: Vec<_> =
+        result["moves"].as_array().unwrap().iter().map(|it| it["to"].as_str().unwrap()).collect();
+    assert!(to.starts_with(&["udp", "tcp"]), "{result}");
+    assert_eq!(result["transport"], "tcp+udp");
+    assert!(std::fs::read(place.path("file")).unwrap() == std::fs::read(place.path("in/file")).unwrap());
+}
