@@ -92,11 +92,6 @@ impl ControlLog {
         self.kept.as_mut()?.again.pop_front()
     }
 
-    /// Whether something is to be sent again.
-    pub fn has_again(&self) -> bool {
-        self.kept.as_ref().is_some_and(|kept| !kept.again.is_empty())
-    }
-
     /// The peer says how many frames it has taken.
     pub fn on_heard(&mut self, frames: u64) -> Result<(), Violation> {
         let Some(kept) = &mut self.kept else {
@@ -168,7 +163,6 @@ mod tests {
         log.on_heard(1).unwrap();
 
         assert_eq!(log.resume(2).unwrap(), [(7, 100)]);
-        assert!(log.has_again());
         assert_eq!(again(&mut log), [frame(1), frame(2)]);
         // Numbers go on behind what was heard: the two are 2 and 3 now.
         log.on_heard(4).unwrap();
