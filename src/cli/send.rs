@@ -46,7 +46,7 @@ pub fn run(args: &Args, out: &Output) -> anyhow::Result<Exit> {
     let expect = args.options.expected()?;
     let source = source(&paths, args, &expect)?;
     let home = peer::home()?;
-    let peer = peer::peer(&place, &home, args.options.plain, args.options.timeout)?;
+    let peer = args.options.peer(&place, &home)?;
     let wish = Wish::Push { source, target: place.path.clone(), expect };
     let client = Client::new("send", peer, options, wish);
     transfer::run_client(client, &place, &home, args.options.fail_if_nothing, out)

@@ -12,6 +12,7 @@ use tokio::{sync::mpsc, time::interval};
 
 use super::{
     exit::{Exit, Failure},
+    options::TcpOption,
     output::{Output, shown, write_file},
     peer,
     progress::{Phase, Progress},
@@ -20,7 +21,7 @@ use super::{
 };
 use crate::{
     limits,
-    net::{Listener, local_addresses},
+    net::{Listener, TcpCongestion, local_addresses},
     run::{
         client::Running,
         clock,
@@ -53,6 +54,9 @@ pub struct Listening {
     /// Take connections without encryption too
     #[arg(long)]
     pub plain: bool,
+    /// How TCP shares the network.
+    #[command(flatten)]
+    pub tcp: TcpOption,
     /// Give up on a client that is silent for so long
     #[arg(long, value_name = "TIME", default_value = peer::TIMEOUT_DEFAULT, value_parser = peer::parse_timeout, env = "HAUL_TIMEOUT", hide_env = true)]
     pub timeout: Duration,
@@ -199,6 +203,7 @@ struct Setup {
 
 fn start(setup: &Setup, listening: &Listening, out: &Output) -> anyhow::Result<Exit> {
     let failed = |error: crate::run::home::HomeError| Failure::new(Exit::LocalFile, error.to_string());
+    let congestion = listening.tcp.chosen()?;
     raise_open_files();
     let home = peer::home()?;
     let identity = home.identity().map_err(failed)?;
@@ -209,7 +214,8 @@ fn start(setup: &Setup, listening: &Listening, out: &Output) -> anyhow::Result<E
     let stored = home.ticket(&setup.name).map_err(failed)?;
     let runtime = transfer::runtime()?;
     let _guard = runtime.enter();
-    let listener = listen(listening, stored.as_ref().map(|stored| stored.port), is_one_time)?;
+    let stored_port = stored.as_ref().map(|stored| stored.port);
+    let listener = listen(listening, congestion.as_ref(), stored_port, is_one_time)?;
     let address = listener.address()?;
     let fresh =
         StoredTicket { token: Token::from_bytes(clock::random()), port: address.port(), claimed_by: None };
@@ -414,20 +420,25 @@ fn write_secret(path: &Path, secret: &[u8]) -> anyhow::Result<()> {
     })
 }
 
-fn listen(listening: &Listening, stored_port: Option<u16>, is_one_time: bool) -> anyhow::Result<Listener> {
+fn listen(
+    listening: &Listening,
+    congestion: Option<&TcpCongestion>,
+    stored_port: Option<u16>,
+    is_one_time: bool,
+) -> anyhow::Result<Listener> {
+    let bind = |address| Listener::bind(address, congestion);
     let any = |port| SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port);
     let bound = match &listening.listen {
         Some(text) => {
             let address = parse_listen(text)?;
             // A port of one's own choice stays the one that the ticket names.
             let port = if address.port() == 0 { stored_port.unwrap_or(0) } else { address.port() };
-            Listener::bind(SocketAddr::new(address.ip(), port))
-                .or_else(|error| if address.port() == 0 { Listener::bind(address) } else { Err(error) })
+            bind(SocketAddr::new(address.ip(), port))
+                .or_else(|error| if address.port() == 0 { bind(address) } else { Err(error) })
         }
         None => {
             let port = stored_port.unwrap_or(limits::PORT);
-            Listener::bind(any(port))
-                .or_else(|error| if is_one_time { Listener::bind(any(0)) } else { Err(error) })
+            bind(any(port)).or_else(|error| if is_one_time { bind(any(0)) } else { Err(error) })
         }
     };
     bound.map_err(|error| {
