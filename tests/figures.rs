@@ -2,7 +2,12 @@
 
 mod common;
 
+use std::fs;
+
 use common::Place;
+use common::proxy::{Cut, Manner, Proxy};
+use common::tree::noise;
+use serde_json::Value;
 
 #[cfg(target_os = "linux")]
 #[test]
@@ -20,4 +25,88 @@ fn a_congestion_control_that_the_kernel_does_not_have_is_a_usage_error() {
     with(&["recv"]);
     with(&["offer", "file"]);
     with(&["serve", "."]);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn each_end_tells_what_its_kernel_counted_with_its_own_congestion_control() {
+    const BYTES: u64 = 3_000_000;
+    let (here, there) = (Place::new(), Place::new());
+    here.write("file", noise(1, BYTES as usize));
+    let system = fs::read_to_string("/proc/sys/net/ipv4/tcp_congestion_control").unwrap();
+    for is_plain in [false, true] {
+        let plain: &[&str] = if is_plain { &["--plain"] } else { &[] };
+        let recv = there.listen([&["recv", ".", "--json", "--overwrite", "always"], plain].concat());
+
+        let send = ["send", "file", &recv.ticket, "--json", "--transport", "tcp", "--overwrite", "always"];
+        let sent = here.start([&send, &["--tcp-congestion", "reno"], plain].concat()).end().with(0).json();
+        let received = recv.end().with(0).json();
+
+        let (tcp, tcp_there) = (&sent["tcp"], &received["tcp"]);
+        assert_eq!(tcp["congestion"], "reno", "{sent}");
+        assert_eq!(tcp_there["congestion"], system.trim(), "{received}");
+        assert!(number(tcp, "bytes_sent") - number(tcp, "retransmitted_bytes") > BYTES, "{sent}");
+        assert!(number(tcp_there, "bytes_sent") < BYTES, "{received}");
+        assert!(number(tcp, "segments_out") > number(tcp, "retransmitted_segments"), "{sent}");
+        assert!(tcp["min_rtt_s"].as_f64() > Some(0.0) && tcp["rtt_s"].as_f64() > Some(0.0), "{sent}");
+        assert!(tcp["busy_s"].as_f64() > Some(0.0), "{sent}");
+        for field in ["rwnd_limited_s", "sndbuf_limited_s"] {
+            assert!(tcp[field].as_f64() <= tcp["busy_s"].as_f64(), "{sent}");
+        }
+        for field in ["dsack_dups", "out_of_order_in", "timeouts", "recoveries"] {
+            assert!(tcp[field].is_u64() || tcp[field].is_null(), "{sent}");
+        }
+    }
+}
+
+/// Of a stream's reads, the receiver says how many ended inside a frame; a chunk is larger than a read, so that at
+/// least one does.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_receiver_tells_how_the_stream_cut_its_frames() {
+    let (here, there) = (Place::new(), Place::new());
+    here.write("file", noise(2, 4_000_000));
+    for plain in [&["--transport", "tcp"][..], &["--transport", "tcp", "--plain"]] {
+        let serve = there.listen(["serve", ".", "--plain", "--overwrite", "always"]);
+        there.write("file", noise(3, 4_000_000));
+        let get = ["get", &serve.at("file"), "-o", "got", "--json", "--overwrite", "always"];
+        let got = here.start([&get, plain].concat());
+        let got = got.end().with(0).json();
+        let sent = here
+            .start([&["send", "file", &serve.ticket, "--json", "--overwrite", "always"], plain].concat())
+            .end()
+            .with(0)
+            .json();
+
+        let (reads, inside) = (number(&got["tcp"], "reads"), number(&got["tcp"], "reads_inside_frame"));
+        assert!(0 < inside && inside <= reads, "{got}");
+        assert!(sent["tcp"].get("reads").is_none(), "content does not come to a sender: {sent}");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_connection_that_was_lost_still_counts() {
+    const BYTES: u64 = 30_000_000;
+    let (here, there) = (Place::in_memory(), Place::in_memory());
+    here.write("file", noise(4, BYTES as usize));
+    let recv = there.listen(["recv", ".", "--json"]);
+    let cut = Some(Cut::Further(2_000_000));
+    let proxy = Proxy::start(recv.address(), Manner { cut, ..Manner::default() });
+
+    let ticket = recv.over(proxy.address);
+    let send =
+        ["send", "file", &ticket, "--json", "--streams", "4", "--transport", "tcp", "--rate", "160mbit"];
+    let sent = here.start(send).end().with(0).json();
+    let received = recv.end().with(0).json();
+
+    assert!(proxy.was_cut(), "{} connections, {sent}", proxy.accepted());
+    assert!(number(&sent["tcp"], "bytes_sent") > BYTES, "{sent}");
+    assert!(number(&sent["tcp"], "connections") > 1, "{sent}");
+    assert!(number(&received["tcp"], "reads") > 0, "{received}");
+}
+
+#[track_caller]
+fn number(json: &Value, field: &str) -> u64 {
+    json[field].as_u64().unwrap_or_else(|| panic!("no number {field}: {json}"))
 }

@@ -267,7 +267,7 @@ async fn drive(
 }
 
 /// Runs the control connection, and those that take its place. protocol.md [REJOIN-3]
-async fn control(wire: Wire, peer: &Peer, opened: &Opened, session: &Session) {
+async fn control(wire: Wire, peer: &Peer, opened: &Opened, session: &Arc<Session>) {
     let mut goes_on = pump::run_control(wire, 0, session).await;
     while goes_on {
         let (turn, frames) = session.call_control().await;

@@ -9,6 +9,7 @@ use super::{
     error::{Cause, RunError},
     results::{Counts, Failure},
     session::SessionEnd,
+    tcp::TcpFigures,
     verdict::{Verdict, verdict},
 };
 use crate::{
@@ -34,7 +35,10 @@ pub struct Report {
     pub moves: Vec<Move>,
     /// How often another control connection took the place of a lost one.
     pub rejoined: u32,
-    /// What the flow over UDP did, at its sender; what it had to work with, at its receiver.
+    /// What its TCP connections did at this end, where the system says so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tcp: Option<TcpFigures>,
+    /// What the flow over UDP did, at its sender; what came of it, at its receiver.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub flow: Option<FlowReport>,
     /// What UDP did to the datagrams of a raw flow.
@@ -145,6 +149,8 @@ pub struct Travel {
     pub moves: Vec<Move>,
     /// See [`Report::rejoined`].
     pub rejoined: u32,
+    /// See [`Report::tcp`].
+    pub tcp: Option<TcpFigures>,
     /// See [`Report::flow`].
     pub flow: Option<FlowReport>,
     /// See [`Report::raw`].
@@ -332,6 +338,7 @@ impl Report {
             transport: facts.travel.transport,
             moves: facts.travel.moves,
             rejoined: facts.travel.rejoined,
+            tcp: facts.travel.tcp,
             flow: facts.travel.flow,
             raw: facts.travel.raw,
             encrypted: facts.is_encrypted,
