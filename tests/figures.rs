@@ -106,6 +106,27 @@ fn a_connection_that_was_lost_still_counts() {
     assert!(number(&received["tcp"], "reads") > 0, "{received}");
 }
 
+#[test]
+fn a_receiver_over_udp_counts_what_the_path_did_to_its_packets() {
+    let (here, there) = (Place::new(), Place::new());
+    here.write("file", noise(6, 2_000_000));
+    for transport in [&["--transport", "udp"][..], &["--transport", "udp-raw", "--rate", "200mbit"]] {
+        let recv = there.listen(["recv", ".", "--json", "--overwrite", "always"]);
+
+        let send = [&["send", "file", &recv.ticket, "--json", "--overwrite", "always"], transport].concat();
+        let sent = here.start(send).end();
+        let received = recv.end().json();
+
+        let flow = &received["flow"];
+        assert!(number(flow, "received") > 1000, "{received}");
+        assert_eq!(number(flow, "damaged"), 0, "{received}");
+        for field in ["out_of_order", "duplicates", "recv_buffer_bytes"] {
+            assert!(flow[field].is_u64(), "{received}");
+        }
+        assert!(flow["dropped_by_socket"].is_u64() || cfg!(not(target_os = "linux")), "{received}");
+    }
+}
+
 #[track_caller]
 fn number(json: &Value, field: &str) -> u64 {
     json[field].as_u64().unwrap_or_else(|| panic!("no number {field}: {json}"))

@@ -119,11 +119,27 @@ pub struct Move {
 pub enum FlowReport {
     /// What it did, as its sender counts it.
     Sender(SenderFigures),
-    /// At its receiver.
-    Receiver {
-        /// The buffer of its socket as the system has granted it, bytes.
-        recv_buffer_bytes: usize,
-    },
+    /// What came of it, as its receiver counts it.
+    Receiver(ReceiverFigures),
+}
+
+/// What came on a flow, as its receiver counts it. Packets and datagrams are those of this direction, whether they had
+/// content or not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct ReceiverFigures {
+    /// The buffer of its socket as the system has granted it, bytes.
+    pub recv_buffer_bytes: usize,
+    /// Packets that arrived whole, each counted once.
+    pub received: u64,
+    /// Those of them that came after one with a larger number.
+    pub out_of_order: u64,
+    /// Packets whose number had come already.
+    pub duplicates: u64,
+    /// Datagrams for this flow that did not open: damaged on the way, or sent by somebody else.
+    pub damaged: u64,
+    /// Datagrams that the socket dropped since the flow began because its buffer was full, as the system counts them:
+    /// of all flows of this socket. `null` where it does not say.
+    pub dropped_by_socket: Option<u64>,
 }
 
 /// What a flow did, as its sender counts it.
@@ -317,7 +333,7 @@ impl Report {
     /// One line for a person who received over UDP into a buffer so small that packets are lost in it.
     pub fn advice(&self) -> Option<String> {
         match self.flow {
-            Some(FlowReport::Receiver { recv_buffer_bytes }) => recv_buffer_advice(recv_buffer_bytes),
+            Some(FlowReport::Receiver(figures)) => recv_buffer_advice(figures.recv_buffer_bytes),
             Some(FlowReport::Sender(_)) | None => None,
         }
     }
