@@ -13,7 +13,7 @@ use tokio::{sync::mpsc, time::interval};
 use super::{
     exit::{Exit, Failure},
     options::TcpOption,
-    output::{Output, shown, write_file},
+    output::{JSON_VERSION, Output, shown, write_file},
     peer,
     progress::{Phase, Progress},
     transfer::{self, OverwriteOption, WriteOptions},
@@ -25,9 +25,10 @@ use crate::{
     run::{
         client::Running,
         clock,
-        error::RunError,
+        error::{Cause, RunError},
         flow::Hub,
         home::StoredTicket,
+        report::Report,
         server::{Event, OneTime, Server, ServerConfig, Service},
     },
     security::{HostPort, ProofKey, Ticket, Token},
@@ -283,17 +284,23 @@ async fn serve_until_done(
     let mut signal = std::pin::pin!(signal);
     let mut draw = interval(Duration::from_millis(100));
     let mut running: Option<Running> = None;
+    let mut last: Option<Box<Report>> = None;
     let mut interrupted_at = None;
     let mut is_advised = false;
     loop {
+        if let Some(at) = interrupted_at {
+            // The report of a session comes when it is no session any more.
+            let is_quiet = server.session_count() == 0 && told.is_empty() && running.is_none();
+            if is_quiet || clock::now().duration_since(at) > INTERRUPT_WAIT {
+                let waited = clock::now().duration_since(start);
+                return end_of_signal(is_one_time, last.as_deref(), waited, out);
+            }
+        }
         tokio::select! {
             error = &mut accept => return Err(Failure::new(super::exit::of_cause(error.cause), error.text).into()),
             () = &mut signal, if interrupted_at.is_none() => {
                 server.interrupt();
                 interrupted_at = Some(clock::now());
-                if server.session_count() == 0 {
-                    return end_of_signal(is_one_time, out);
-                }
             }
             _ = draw.tick() => {
                 if is_one_time {
@@ -301,25 +308,25 @@ async fn serve_until_done(
                     let shown = running.as_ref().map_or_else(waiting, transfer::progress);
                     out.progress().show(&shown, clock::now().duration_since(start));
                 }
-                if interrupted_at.is_some_and(|at| server.session_count() == 0 || clock::now().duration_since(at) > INTERRUPT_WAIT) {
-                    return end_of_signal(is_one_time, out);
-                }
             }
             Some(event) = told.recv() => match event {
                 Event::Started { running: started, peer } => {
                     out.detail(&format!("{peer} connected"));
-                    running = Some(started);
+                    running = Some(started).filter(|_| is_one_time);
                 }
                 Event::Refused { from, why } if why.starts_with(&from.to_string()) => out.detail(&why),
                 Event::Refused { from, why } => out.detail(&format!("{from}: {why}")),
                 Event::Ended(report) => {
                     running = None;
                     is_advised = is_advised || transfer::advise(&report, out);
-                    if is_one_time && interrupted_at.is_none() && is_final(&report) {
+                    if is_one_time && is_final(&report) {
                         out.progress().finish();
                         return transfer::conclude(&report, false, out);
                     }
-                    tell(&report, is_one_time, out);
+                    if !(is_one_time && interrupted_at.is_some()) {
+                        tell(&report, is_one_time, out);
+                    }
+                    last = Some(report).filter(|_| is_one_time);
                 }
             }
         }
@@ -327,12 +334,12 @@ async fn serve_until_done(
 }
 
 /// Whether a one-time transfer is over: it ended with a receipt, whatever became of single files.
-fn is_final(report: &crate::run::report::Report) -> bool {
+fn is_final(report: &Report) -> bool {
     report.receiver.is_some() && !report.dry_run
 }
 
 /// One line about a session of a standing server, or about one that has to be tried again.
-fn tell(report: &crate::run::report::Report, is_one_time: bool, out: &Output) {
+fn tell(report: &Report, is_one_time: bool, out: &Output) {
     match &report.error {
         Some(error) if is_one_time => out.say(&format!("{error}; still waiting, with the same ticket")),
         Some(error) => out.say(&format!("{}: {error}", report.peer)),
@@ -348,13 +355,46 @@ fn tell(report: &crate::run::report::Report, is_one_time: bool, out: &Output) {
     transfer::say_raw(report, out);
 }
 
-fn end_of_signal(is_one_time: bool, out: &Output) -> anyhow::Result<Exit> {
+/// What `--json` prints when a signal came before a client.
+#[derive(serde::Serialize)]
+struct JsonWaited {
+    version: u32,
+    elapsed_s: f64,
+    bytes_moved: u64,
+    error: String,
+    cause: Cause,
+    exit_code: Exit,
+}
+
+/// Ends after a signal; `last` is how far a transfer has come.
+fn end_of_signal(
+    is_one_time: bool,
+    last: Option<&Report>,
+    waited: Duration,
+    out: &Output,
+) -> anyhow::Result<Exit> {
     out.progress().finish();
-    let error: RunError = transfer::interruption();
-    if is_one_time {
-        return Err(Failure::new(Exit::Interrupted, error.text).into());
+    let RunError { text, cause, .. } = transfer::interruption();
+    if !is_one_time {
+        out.say("interrupted; the same command goes on with the same ticket");
+        return Ok(Exit::Interrupted);
     }
-    out.say("interrupted; the same command goes on with the same ticket");
+    if let Some(last) = last {
+        let report = Report { error: Some(text), cause: Some(cause), ..last.clone() };
+        return transfer::conclude(&report, false, out);
+    }
+    out.problem(&text);
+    if out.is_json() {
+        let (elapsed_s, exit_code) = (waited.as_secs_f64(), Exit::Interrupted);
+        out.json(&JsonWaited {
+            version: JSON_VERSION,
+            elapsed_s,
+            bytes_moved: 0,
+            error: text,
+            cause,
+            exit_code,
+        })?;
+    }
     Ok(Exit::Interrupted)
 }
 

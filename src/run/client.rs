@@ -168,6 +168,7 @@ impl Client {
             is_dry_run: options.dry_run,
             rate_bps: options.rate_bps,
             elapsed: clock::now().duration_since(start),
+            moved_bytes: running.session.moved_bytes(),
             wire_bytes: running.session.meter.wire_bytes(),
             end,
             counts: &counts,

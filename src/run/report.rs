@@ -56,6 +56,8 @@ pub struct Report {
     pub directories_changed: u64,
     /// Content of the files that arrived, bytes.
     pub bytes: u64,
+    /// Content that is known to be placed at the receiver, holes included, whatever became of its files, bytes.
+    pub bytes_moved: u64,
     /// Bytes on the wire, both directions, as this side saw them.
     pub wire_bytes: u64,
     /// There already with the same size and time; not compared.
@@ -321,6 +323,8 @@ pub struct Facts<'a> {
     pub rate_bps: Option<u64>,
     /// From the connection to the end.
     pub elapsed: Duration,
+    /// Content known to be placed, bytes.
+    pub moved_bytes: u64,
     /// Bytes on the wire.
     pub wire_bytes: u64,
     /// How the session ended.
@@ -363,6 +367,8 @@ impl Report {
             directories: counts.directories,
             directories_changed: counts.directories_changed,
             bytes: counts.bytes,
+            // Over a raw flow, outcomes come before the report.
+            bytes_moved: facts.moved_bytes.max(counts.bytes),
             wire_bytes: facts.wire_bytes,
             unchanged: counts.unchanged,
             identical: counts.identical,

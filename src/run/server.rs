@@ -535,6 +535,7 @@ impl Server {
             is_dry_run: open.dry_run,
             rate_bps: self.config.rate_bps,
             elapsed: session.meter.elapsed(),
+            moved_bytes: session.moved_bytes(),
             wire_bytes: session.meter.wire_bytes(),
             end,
             counts: &counts,

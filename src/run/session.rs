@@ -531,6 +531,15 @@ impl Session {
         self.lock().end.clone()
     }
 
+    /// Content that is known to be placed, of files that were not finished too, bytes.
+    pub fn moved_bytes(&self) -> u64 {
+        self.look(|role| match role {
+            Role::Sender(sender) => sender.known_placed_bytes(),
+            Role::Receiver(receiver) => receiver.placed_bytes(),
+            Role::Lister(_) => 0,
+        })
+    }
+
     /// Everything was sent, but the receiver's last word is missing.
     pub fn awaits_receipt(&self) -> bool {
         self.look(|role| matches!(role, Role::Sender(sender) if sender.awaits_receipt()))
