@@ -34,9 +34,9 @@ fn a_congestion_control_that_the_kernel_does_not_have_is_a_usage_error() {
 #[cfg(target_os = "linux")]
 #[test]
 fn each_end_tells_what_its_kernel_counted_with_its_own_congestion_control() {
-    const BYTES: u64 = 3_000_000;
+    const BYTES: usize = 3_000_000;
     let (here, there) = (Place::new(), Place::new());
-    here.write("file", noise(1, BYTES as usize));
+    here.write("file", noise(1, BYTES));
     let system = fs::read_to_string("/proc/sys/net/ipv4/tcp_congestion_control").unwrap();
     for is_plain in [false, true] {
         let plain: &[&str] = if is_plain { &["--plain"] } else { &[] };
@@ -50,8 +50,8 @@ fn each_end_tells_what_its_kernel_counted_with_its_own_congestion_control() {
         let (tcp, tcp_there) = (&sent["tcp"], &received["tcp"]);
         assert_eq!(tcp["congestion"], "reno", "{sent}");
         assert_eq!(tcp_there["congestion"], system.trim(), "{received}");
-        assert!(number(tcp, "bytes_sent") - number(tcp, "retransmitted_bytes") > BYTES, "{sent}");
-        assert!(number(tcp_there, "bytes_sent") < BYTES, "{received}");
+        assert!(number(tcp, "bytes_sent") - number(tcp, "retransmitted_bytes") > BYTES as u64, "{sent}");
+        assert!(number(tcp_there, "bytes_sent") < BYTES as u64, "{received}");
         assert!(number(tcp, "segments_out") > number(tcp, "retransmitted_segments"), "{sent}");
         assert!(tcp["min_rtt_s"].as_f64() > Some(0.0) && tcp["rtt_s"].as_f64() > Some(0.0), "{sent}");
         assert!(tcp["busy_s"].as_f64() > Some(0.0), "{sent}");
@@ -63,7 +63,7 @@ fn each_end_tells_what_its_kernel_counted_with_its_own_congestion_control() {
         }
         assert_eq!(
             (sent["bytes_moved"].as_u64(), received["bytes_moved"].as_u64()),
-            (Some(BYTES), Some(BYTES))
+            (Some(BYTES as u64), Some(BYTES as u64))
         );
     }
 }
@@ -96,9 +96,9 @@ fn a_receiver_tells_how_the_stream_cut_its_frames() {
 #[cfg(target_os = "linux")]
 #[test]
 fn a_connection_that_was_lost_still_counts() {
-    const BYTES: u64 = 30_000_000;
+    const BYTES: usize = 30_000_000;
     let (here, there) = (Place::in_memory(), Place::in_memory());
-    here.write("file", noise(4, BYTES as usize));
+    here.write("file", noise(4, BYTES));
     let recv = there.listen(["recv", ".", "--json"]);
     let cut = Some(Cut::Further(2_000_000));
     let proxy = Proxy::start(recv.address(), Manner { cut, ..Manner::default() });
@@ -110,7 +110,7 @@ fn a_connection_that_was_lost_still_counts() {
     let received = recv.end().with(0).json();
 
     assert!(proxy.was_cut(), "{} connections, {sent}", proxy.accepted());
-    assert!(number(&sent["tcp"], "bytes_sent") > BYTES, "{sent}");
+    assert!(number(&sent["tcp"], "bytes_sent") > BYTES as u64, "{sent}");
     assert!(number(&sent["tcp"], "connections") > 1, "{sent}");
     assert!(number(&received["tcp"], "reads") > 0, "{received}");
 }
