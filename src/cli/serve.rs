@@ -17,7 +17,7 @@ use super::{
     peer,
     progress::{Phase, Progress},
     transfer::{self, OverwriteOption, WriteOptions},
-    units::Bitrate,
+    units::{self, Bitrate},
 };
 use crate::{
     limits,
@@ -117,6 +117,10 @@ pub struct ServeArgs {
     /// The most that a sender may overwrite
     #[arg(long, value_enum, default_value = "never")]
     pub overwrite: OverwriteOption,
+    /// Let clients send up to SIZE bytes in a session (such as 10GB) that are checked and thrown away, for measuring
+    /// the way here
+    #[arg(long, value_name = "SIZE", value_parser = units::parse_bytes)]
+    pub discard: Option<u64>,
     /// Sessions at once
     #[arg(long, value_name = "N", default_value_t = limits::SESSIONS_MAX, env = "HAUL_MAX_SESSIONS", hide_env = true)]
     pub max_sessions: usize,
@@ -179,7 +183,12 @@ pub fn serve(args: &ServeArgs, out: &Output) -> anyhow::Result<Exit> {
     }
     let root = directory(&args.root)?;
     let name = ticket_name("serve", [root.as_path()]);
-    let service = Service::Serve { root, may_pull: !args.drop_only, may_push: !args.read_only };
+    let service = Service::Serve {
+        root,
+        may_pull: !args.drop_only,
+        may_push: !args.read_only,
+        discard_bytes_max: args.discard,
+    };
     let setup = Setup {
         service,
         name,

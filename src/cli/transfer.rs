@@ -426,7 +426,11 @@ const FAILURES_SHOWN: usize = 20;
 
 /// What happened, in one line.
 pub fn summary(report: &Report) -> String {
-    let verb = if report.role == "sender" { "sent" } else { "received" };
+    let verb = match (report.role, report.discarded) {
+        ("sender", _) => "sent",
+        (_, false) => "received",
+        (_, true) => "received, checked and thrown away:",
+    };
     let mut line = if report.planned > 0 {
         format!("would have {verb} {}", units::counted(report.planned, "file"))
     } else {
@@ -471,7 +475,10 @@ pub fn summary(report: &Report) -> String {
     if !not_kept.is_empty() {
         line += &format!("; not kept: {}", not_kept.join(", "));
     }
-    if !report.synced && report.files > 0 && report.planned == 0 {
+    if report.discarded && report.role == "sender" {
+        line += "; received, checked and thrown away there";
+    }
+    if !report.synced && !report.discarded && report.files > 0 && report.planned == 0 {
         line += "; not synced";
     }
     if !report.encrypted {

@@ -85,6 +85,8 @@ pub struct Report {
     pub digest: Option<String>,
     /// What the receiver published was on the disk before it was reported.
     pub synced: bool,
+    /// Nothing was kept: it was received, compared with its digest, and thrown away.
+    pub discarded: bool,
     /// Both sides know that all is done.
     pub confirmed: bool,
     /// What limited the speed.
@@ -319,6 +321,8 @@ pub struct Facts<'a> {
     pub digest: DigestKind,
     /// Whether it only said what would happen.
     pub is_dry_run: bool,
+    /// Whether what was received was thrown away.
+    pub is_discarded: bool,
     /// The rate asked for, bits a second.
     pub rate_bps: Option<u64>,
     /// From the connection to the end.
@@ -385,6 +389,7 @@ impl Report {
             },
             digest: counts.digest.filter(|_| is_single).map(|digest| HEXLOWER.encode(&digest)),
             synced: ended.is_some_and(|end| end.receipt.synced),
+            discarded: facts.is_discarded,
             confirmed: ended.is_some_and(|end| end.is_confirmed),
             limited_by: ended.map(|end| verdict(&end.sender, &end.receipt.stats, facts.rate_bps)),
             sender: ended.map(|end| end.sender.into()),
