@@ -88,6 +88,11 @@ pub const CREDIT_MAX_BYTES: u64 = 64 << 20;
 pub const CREDIT_MIN_BYTES: u64 = 4 << 20;
 /// Data that a receiver lets all of its sessions keep unplaced together, bytes, above the minimum of each.
 pub const CREDIT_TOTAL_BYTES: u64 = 256 << 20;
+/// Content that came before its turn and that a session keeps in memory where nothing is kept on a disk (`serve
+/// --discard`), bytes: what several connections bring while one of them stalls for a while.
+pub const DISCARD_HELD_BYTES: u64 = 64 << 20;
+/// The same of all such sessions of a process together.
+pub const DISCARD_HELD_TOTAL_BYTES: u64 = 256 << 20;
 /// Read but unsent data that a sender keeps, bytes.
 pub const SEND_QUEUE_BYTES: usize = 8 << 20;
 /// Data that a sender keeps for a source that cannot be read twice (standard input), bytes, until it is placed.
@@ -189,6 +194,8 @@ const _: () = assert!(CHUNK_MIN_BYTES <= CHUNK_BYTES && CHUNK_BYTES <= CHUNK_MAX
 const _: () = assert!(SENT_FILE_MAX_BYTES <= FILE_MAX_BYTES);
 const _: () = assert!(CREDIT_MIN_BYTES >= CHUNK_MAX_BYTES as u64, "one chunk always fits the credit");
 const _: () = assert!(CREDIT_MIN_BYTES <= CREDIT_MAX_BYTES && CREDIT_MAX_BYTES <= CREDIT_TOTAL_BYTES);
+const _: () = assert!(DISCARD_HELD_BYTES <= DISCARD_HELD_TOTAL_BYTES);
+const _: () = assert!(DISCARD_HELD_BYTES + CREDIT_MAX_BYTES <= RSS_MAX_BYTES);
 const _: () = assert!(HELLO_MAX_BYTES < PRE_AUTH_MAX_BYTES);
 const _: () = assert!(SEND_QUEUE_BYTES >= CHUNK_MAX_BYTES);
 const _: () = assert!(STDIN_KEEP_BYTES >= CHUNK_MAX_BYTES as u64);

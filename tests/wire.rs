@@ -18,9 +18,10 @@ use haul::limits;
 use haul::wire::frame::{FileEnd, Frame, FrameError, FrameReader, FrameType, Placed};
 use haul::wire::hello::{Hello, Join};
 use haul::wire::message::{
-    Auth, AuthMethod, Close, Code, Entries, Entry, FileFailed, Finish, FlowAccept, FlowMode, FlowOpen, Heard,
-    Intent, Kind, Law, Listed, Message, MessageError, Mtime, NOT_KNOWN, NotKept, Open, Outcome, Outcomes,
-    Overwrite, Ping, RawEnd, RawRange, RawReport, Receipt, Stats, StreamEnd, Unlisted, Want, Wants, Welcome,
+    Auth, AuthMethod, Close, Code, Discard, Entries, Entry, FileFailed, Finish, FlowAccept, FlowMode,
+    FlowOpen, Heard, Intent, Kind, Law, Listed, Message, MessageError, Mtime, NOT_KNOWN, NotKept, Open,
+    Outcome, Outcomes, Overwrite, Ping, RawEnd, RawRange, RawReport, Receipt, Stats, StreamEnd, Unlisted,
+    Want, Wants, Welcome,
 };
 use serde_json::Value;
 
@@ -396,6 +397,7 @@ fn frames() -> BTreeMap<&'static str, Frame> {
         ("raw-end", Message::RawEnd(RawEnd { attempt: 0, packets: 8343 })),
         ("raw-report", Message::RawReport(raw_report(2))),
         ("heard", Message::Heard(Heard { frames: 64 })),
+        ("discard", Message::Discard(Discard { digest: DigestKind::Blake3 })),
         (
             "raw-report-unknown",
             Message::RawReport(RawReport {

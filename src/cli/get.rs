@@ -70,7 +70,7 @@ pub fn run(args: &Args, out: &Output) -> anyhow::Result<Exit> {
     let (place, sources) = sources(args, out)?;
     let expect = args.options.expected()?;
     let home = peer::home()?;
-    let peer = peer::peer(&place, &home, args.options.plain, args.options.timeout)?;
+    let peer = args.options.peer(&place, &home)?;
     let landing = landing(args, &place, &sources)?;
     let is_in_order = matches!(landing.place, target::Place::Stdout(_));
     if is_in_order && out.is_json() {

@@ -1,6 +1,26 @@
 //! Options that several commands share.
 
-use crate::integrity::digest::DigestKind;
+use super::exit::{Exit, Failure};
+use crate::{integrity::digest::DigestKind, net::TcpCongestion};
+
+/// `--tcp-congestion`.
+#[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
+pub struct TcpOption {
+    /// Congestion control of haul's TCP connections at this end, such as cubic [default: the system's; Linux only]
+    #[arg(long, value_name = "NAME", env = "HAUL_TCP_CONGESTION", hide_env = true)]
+    pub tcp_congestion: Option<String>,
+}
+
+impl TcpOption {
+    /// The congestion control chosen, if this system has it.
+    pub fn chosen(&self) -> anyhow::Result<Option<TcpCongestion>> {
+        let chosen = self.tcp_congestion.as_deref().map(|name| {
+            TcpCongestion::new(name)
+                .map_err(|why| Failure::new(Exit::Usage, format!("--tcp-congestion {name}: {why}")))
+        });
+        Ok(chosen.transpose()?)
+    }
+}
 
 /// `--digest`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::Args)]

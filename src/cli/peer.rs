@@ -125,7 +125,7 @@ pub fn peer(place: &Place, home: &Home, is_plain: bool, idle_timeout: Duration) 
             (vec![host.clone()], home.known_peer(host).map_err(failed)?.map(|known| known.key), None)
         }
     };
-    Ok(Peer { addresses, key, token, identity, is_plain, idle_timeout })
+    Ok(Peer { addresses, key, token, identity, is_plain, idle_timeout, congestion: None })
 }
 
 /// Decides about a server whose key is not known: a person may compare and accept it; nobody else is asked.

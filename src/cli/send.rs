@@ -13,7 +13,7 @@ use super::{
 use crate::{
     file::{path::RelPath, selection::Selection, target::Expect, walk::Walk},
     run::{
-        client::{Client, Wish},
+        client::{Client, Landing, Wish},
         sending::Source,
     },
 };
@@ -34,6 +34,9 @@ pub struct Args {
     /// Send at most at this rate, such as 200mbit
     #[arg(long, value_name = "RATE", env = "HAUL_RATE", hide_env = true)]
     pub rate: Option<Bitrate>,
+    /// Have the server check what comes and throw it away, for measuring; it must run with --discard
+    #[arg(long, conflicts_with_all = ["dry_run", "checksum"])]
+    pub discard: bool,
     /// What all transfers have in common.
     #[command(flatten)]
     pub options: ClientOptions,
@@ -46,8 +49,9 @@ pub fn run(args: &Args, out: &Output) -> anyhow::Result<Exit> {
     let expect = args.options.expected()?;
     let source = source(&paths, args, &expect)?;
     let home = peer::home()?;
-    let peer = peer::peer(&place, &home, args.options.plain, args.options.timeout)?;
-    let wish = Wish::Push { source, target: place.path.clone(), expect };
+    let peer = args.options.peer(&place, &home)?;
+    let to = landing(args, &place)?;
+    let wish = Wish::Push { source, to, expect };
     let client = Client::new("send", peer, options, wish);
     transfer::run_client(client, &place, &home, args.options.fail_if_nothing, out)
 }
@@ -74,6 +78,17 @@ fn destination(args: &Args, out: &Output) -> anyhow::Result<(Vec<PathBuf>, Place
         return Err(Failure::new(Exit::Usage, "what? Name a file or a directory before the address").into());
     }
     Ok((paths.iter().map(PathBuf::from).collect(), place))
+}
+
+fn landing(args: &Args, place: &Place) -> anyhow::Result<Landing> {
+    if !args.discard {
+        return Ok(Landing::Below(place.path.clone()));
+    }
+    if !place.path.is_empty() {
+        let text = "--discard keeps nothing: leave the path out of the address";
+        return Err(Failure::new(Exit::Usage, text).into());
+    }
+    Ok(Landing::Nowhere)
 }
 
 fn source(paths: &[PathBuf], args: &Args, expect: &Expect) -> anyhow::Result<Source> {

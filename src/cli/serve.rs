@@ -12,21 +12,23 @@ use tokio::{sync::mpsc, time::interval};
 
 use super::{
     exit::{Exit, Failure},
-    output::{Output, shown, write_file},
+    options::TcpOption,
+    output::{JSON_VERSION, Output, shown, write_file},
     peer,
     progress::{Phase, Progress},
     transfer::{self, OverwriteOption, WriteOptions},
-    units::Bitrate,
+    units::{self, Bitrate},
 };
 use crate::{
     limits,
-    net::{Listener, local_addresses},
+    net::{Listener, TcpCongestion, local_addresses},
     run::{
         client::Running,
         clock,
-        error::RunError,
+        error::{Cause, RunError},
         flow::Hub,
         home::StoredTicket,
+        report::Report,
         server::{Event, OneTime, Server, ServerConfig, Service},
     },
     security::{HostPort, ProofKey, Ticket, Token},
@@ -53,6 +55,9 @@ pub struct Listening {
     /// Take connections without encryption too
     #[arg(long)]
     pub plain: bool,
+    /// How TCP shares the network.
+    #[command(flatten)]
+    pub tcp: TcpOption,
     /// Give up on a client that is silent for so long
     #[arg(long, value_name = "TIME", default_value = peer::TIMEOUT_DEFAULT, value_parser = peer::parse_timeout, env = "HAUL_TIMEOUT", hide_env = true)]
     pub timeout: Duration,
@@ -112,6 +117,10 @@ pub struct ServeArgs {
     /// The most that a sender may overwrite
     #[arg(long, value_enum, default_value = "never")]
     pub overwrite: OverwriteOption,
+    /// Let clients send up to SIZE bytes in a session (such as 10GB) that are checked and thrown away, for measuring
+    /// the way here
+    #[arg(long, value_name = "SIZE", value_parser = units::parse_bytes)]
+    pub discard: Option<u64>,
     /// Sessions at once
     #[arg(long, value_name = "N", default_value_t = limits::SESSIONS_MAX, env = "HAUL_MAX_SESSIONS", hide_env = true)]
     pub max_sessions: usize,
@@ -174,7 +183,12 @@ pub fn serve(args: &ServeArgs, out: &Output) -> anyhow::Result<Exit> {
     }
     let root = directory(&args.root)?;
     let name = ticket_name("serve", [root.as_path()]);
-    let service = Service::Serve { root, may_pull: !args.drop_only, may_push: !args.read_only };
+    let service = Service::Serve {
+        root,
+        may_pull: !args.drop_only,
+        may_push: !args.read_only,
+        discard_bytes_max: args.discard,
+    };
     let setup = Setup {
         service,
         name,
@@ -199,6 +213,7 @@ struct Setup {
 
 fn start(setup: &Setup, listening: &Listening, out: &Output) -> anyhow::Result<Exit> {
     let failed = |error: crate::run::home::HomeError| Failure::new(Exit::LocalFile, error.to_string());
+    let congestion = listening.tcp.chosen()?;
     raise_open_files();
     let home = peer::home()?;
     let identity = home.identity().map_err(failed)?;
@@ -209,7 +224,8 @@ fn start(setup: &Setup, listening: &Listening, out: &Output) -> anyhow::Result<E
     let stored = home.ticket(&setup.name).map_err(failed)?;
     let runtime = transfer::runtime()?;
     let _guard = runtime.enter();
-    let listener = listen(listening, stored.as_ref().map(|stored| stored.port), is_one_time)?;
+    let stored_port = stored.as_ref().map(|stored| stored.port);
+    let listener = listen(listening, congestion.as_ref(), stored_port, is_one_time)?;
     let address = listener.address()?;
     let fresh =
         StoredTicket { token: Token::from_bytes(clock::random()), port: address.port(), claimed_by: None };
@@ -277,17 +293,23 @@ async fn serve_until_done(
     let mut signal = std::pin::pin!(signal);
     let mut draw = interval(Duration::from_millis(100));
     let mut running: Option<Running> = None;
+    let mut last: Option<Box<Report>> = None;
     let mut interrupted_at = None;
     let mut is_advised = false;
     loop {
+        if let Some(at) = interrupted_at {
+            // The report of a session comes when it is no session any more.
+            let is_quiet = server.session_count() == 0 && told.is_empty() && running.is_none();
+            if is_quiet || clock::now().duration_since(at) > INTERRUPT_WAIT {
+                let waited = clock::now().duration_since(start);
+                return end_of_signal(is_one_time, last.as_deref(), waited, out);
+            }
+        }
         tokio::select! {
             error = &mut accept => return Err(Failure::new(super::exit::of_cause(error.cause), error.text).into()),
             () = &mut signal, if interrupted_at.is_none() => {
                 server.interrupt();
                 interrupted_at = Some(clock::now());
-                if server.session_count() == 0 {
-                    return end_of_signal(is_one_time, out);
-                }
             }
             _ = draw.tick() => {
                 if is_one_time {
@@ -295,25 +317,25 @@ async fn serve_until_done(
                     let shown = running.as_ref().map_or_else(waiting, transfer::progress);
                     out.progress().show(&shown, clock::now().duration_since(start));
                 }
-                if interrupted_at.is_some_and(|at| server.session_count() == 0 || clock::now().duration_since(at) > INTERRUPT_WAIT) {
-                    return end_of_signal(is_one_time, out);
-                }
             }
             Some(event) = told.recv() => match event {
                 Event::Started { running: started, peer } => {
                     out.detail(&format!("{peer} connected"));
-                    running = Some(started);
+                    running = Some(started).filter(|_| is_one_time);
                 }
                 Event::Refused { from, why } if why.starts_with(&from.to_string()) => out.detail(&why),
                 Event::Refused { from, why } => out.detail(&format!("{from}: {why}")),
                 Event::Ended(report) => {
                     running = None;
                     is_advised = is_advised || transfer::advise(&report, out);
-                    if is_one_time && interrupted_at.is_none() && is_final(&report) {
+                    if is_one_time && is_final(&report) {
                         out.progress().finish();
                         return transfer::conclude(&report, false, out);
                     }
-                    tell(&report, is_one_time, out);
+                    if !(is_one_time && interrupted_at.is_some()) {
+                        tell(&report, is_one_time, out);
+                    }
+                    last = Some(report).filter(|_| is_one_time);
                 }
             }
         }
@@ -321,12 +343,12 @@ async fn serve_until_done(
 }
 
 /// Whether a one-time transfer is over: it ended with a receipt, whatever became of single files.
-fn is_final(report: &crate::run::report::Report) -> bool {
+fn is_final(report: &Report) -> bool {
     report.receiver.is_some() && !report.dry_run
 }
 
 /// One line about a session of a standing server, or about one that has to be tried again.
-fn tell(report: &crate::run::report::Report, is_one_time: bool, out: &Output) {
+fn tell(report: &Report, is_one_time: bool, out: &Output) {
     match &report.error {
         Some(error) if is_one_time => out.say(&format!("{error}; still waiting, with the same ticket")),
         Some(error) => out.say(&format!("{}: {error}", report.peer)),
@@ -342,13 +364,46 @@ fn tell(report: &crate::run::report::Report, is_one_time: bool, out: &Output) {
     transfer::say_raw(report, out);
 }
 
-fn end_of_signal(is_one_time: bool, out: &Output) -> anyhow::Result<Exit> {
+/// What `--json` prints when a signal came before a client.
+#[derive(serde::Serialize)]
+struct JsonWaited {
+    version: u32,
+    elapsed_s: f64,
+    bytes_moved: u64,
+    error: String,
+    cause: Cause,
+    exit_code: Exit,
+}
+
+/// Ends after a signal; `last` is how far a transfer has come.
+fn end_of_signal(
+    is_one_time: bool,
+    last: Option<&Report>,
+    waited: Duration,
+    out: &Output,
+) -> anyhow::Result<Exit> {
     out.progress().finish();
-    let error: RunError = transfer::interruption();
-    if is_one_time {
-        return Err(Failure::new(Exit::Interrupted, error.text).into());
+    let RunError { text, cause, .. } = transfer::interruption();
+    if !is_one_time {
+        out.say("interrupted; the same command goes on with the same ticket");
+        return Ok(Exit::Interrupted);
     }
-    out.say("interrupted; the same command goes on with the same ticket");
+    if let Some(last) = last {
+        let report = Report { error: Some(text), cause: Some(cause), ..last.clone() };
+        return transfer::conclude(&report, false, out);
+    }
+    out.problem(&text);
+    if out.is_json() {
+        let (elapsed_s, exit_code) = (waited.as_secs_f64(), Exit::Interrupted);
+        out.json(&JsonWaited {
+            version: JSON_VERSION,
+            elapsed_s,
+            bytes_moved: 0,
+            error: text,
+            cause,
+            exit_code,
+        })?;
+    }
     Ok(Exit::Interrupted)
 }
 
@@ -414,20 +469,25 @@ fn write_secret(path: &Path, secret: &[u8]) -> anyhow::Result<()> {
     })
 }
 
-fn listen(listening: &Listening, stored_port: Option<u16>, is_one_time: bool) -> anyhow::Result<Listener> {
+fn listen(
+    listening: &Listening,
+    congestion: Option<&TcpCongestion>,
+    stored_port: Option<u16>,
+    is_one_time: bool,
+) -> anyhow::Result<Listener> {
+    let bind = |address| Listener::bind(address, congestion);
     let any = |port| SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port);
     let bound = match &listening.listen {
         Some(text) => {
             let address = parse_listen(text)?;
             // A port of one's own choice stays the one that the ticket names.
             let port = if address.port() == 0 { stored_port.unwrap_or(0) } else { address.port() };
-            Listener::bind(SocketAddr::new(address.ip(), port))
-                .or_else(|error| if address.port() == 0 { Listener::bind(address) } else { Err(error) })
+            bind(SocketAddr::new(address.ip(), port))
+                .or_else(|error| if address.port() == 0 { bind(address) } else { Err(error) })
         }
         None => {
             let port = stored_port.unwrap_or(limits::PORT);
-            Listener::bind(any(port))
-                .or_else(|error| if is_one_time { Listener::bind(any(0)) } else { Err(error) })
+            bind(any(port)).or_else(|error| if is_one_time { bind(any(0)) } else { Err(error) })
         }
     };
     bound.map_err(|error| {

@@ -18,7 +18,7 @@ use tokio::{
 
 use super::{
     exit::{self, Exit, Failure},
-    options::DigestOption,
+    options::{DigestOption, TcpOption},
     output::{Output, shown},
     peer::{self, Place},
     progress::{Phase, Progress},
@@ -31,6 +31,7 @@ use crate::{
     limits,
     run::{
         client::{Client, Ended, Options, Running, Streams},
+        connect::Peer,
         error::{Cause, RunError},
         flow::FlowWish,
         home::Home,
@@ -55,6 +56,9 @@ pub struct ClientOptions {
     /// How a UDP sender shares the network
     #[arg(long, value_enum, default_value = "bbr", env = "HAUL_CONGESTION", hide_env = true)]
     pub congestion: CongestionOption,
+    /// How TCP shares it.
+    #[command(flatten)]
+    pub tcp: TcpOption,
     /// Connections: a number, or `auto` for as many as the rate rises with
     #[arg(long, value_name = "N", default_value = "auto", env = "HAUL_STREAMS", hide_env = true)]
     pub streams: StreamsOption,
@@ -211,6 +215,12 @@ impl ClientOptions {
             flow: self.flow(rate).filter(|_| !(self.is_raw() && self.dry_run)),
             trace: self.trace.as_deref().map(|path| self.trace_file(path)).transpose()?,
         })
+    }
+
+    /// What is needed to connect.
+    pub fn peer(&self, place: &Place, home: &Home) -> anyhow::Result<Peer> {
+        let congestion = self.tcp.chosen()?;
+        Ok(Peer { congestion, ..peer::peer(place, home, self.plain, self.timeout)? })
     }
 
     /// The flow over UDP that `--transport` asks for.
@@ -416,7 +426,11 @@ const FAILURES_SHOWN: usize = 20;
 
 /// What happened, in one line.
 pub fn summary(report: &Report) -> String {
-    let verb = if report.role == "sender" { "sent" } else { "received" };
+    let verb = match (report.role, report.discarded) {
+        ("sender", _) => "sent",
+        (_, false) => "received",
+        (_, true) => "received, checked and thrown away:",
+    };
     let mut line = if report.planned > 0 {
         format!("would have {verb} {}", units::counted(report.planned, "file"))
     } else {
@@ -461,7 +475,10 @@ pub fn summary(report: &Report) -> String {
     if !not_kept.is_empty() {
         line += &format!("; not kept: {}", not_kept.join(", "));
     }
-    if !report.synced && report.files > 0 && report.planned == 0 {
+    if report.discarded && report.role == "sender" {
+        line += "; received, checked and thrown away there";
+    }
+    if !report.synced && !report.discarded && report.files > 0 && report.planned == 0 {
         line += "; not synced";
     }
     if !report.encrypted {

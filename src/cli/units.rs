@@ -14,7 +14,7 @@ pub struct Bitrate {
     bits_per_s: u64,
 }
 
-/// Why a text is not a rate or a time.
+/// Why a text is not a rate, a size or a time.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UnitError {
     /// No number in front.
@@ -23,6 +23,9 @@ pub enum UnitError {
     /// A rate with a unit that is missing, unknown or could mean two things.
     #[error("it needs a unit such as 200mbit or 25MB/s (B are bytes, bit are bits)")]
     RateUnit,
+    /// A size with a unit that is missing or unknown.
+    #[error("it needs a unit such as 64MiB or 10GB")]
+    SizeUnit,
     /// A time with a unit that is missing or unknown.
     #[error("it needs a unit: ms, s, m, h or d")]
     TimeUnit,
@@ -61,18 +64,7 @@ impl FromStr for Bitrate {
         } else {
             return Err(UnitError::RateUnit);
         };
-        let scale: u128 = match prefix.as_str() {
-            "" => 1,
-            "k" => 1_000,
-            "m" => 1_000_000,
-            "g" => 1_000_000_000,
-            "t" => 1_000_000_000_000,
-            "ki" => 1 << 10,
-            "mi" => 1 << 20,
-            "gi" => 1 << 30,
-            "ti" => 1 << 40,
-            _ => return Err(UnitError::RateUnit),
-        };
+        let scale = scale_of(&prefix).ok_or(UnitError::RateUnit)?;
         Ok(Self { bits_per_s: number.times(bits * scale)? })
     }
 }
@@ -84,6 +76,29 @@ impl fmt::Display for Bitrate {
             &["bit/s", "kbit/s", "Mbit/s", "Gbit/s", "Tbit/s", "Pbit/s", "Ebit/s"],
         ))
     }
+}
+
+/// Reads a number of bytes: `10GB`, `64MiB`, `1000B`.
+pub fn parse_bytes(text: &str) -> Result<u64, UnitError> {
+    let (number, unit) = split_number(text)?;
+    let prefix = unit.strip_suffix('B').ok_or(UnitError::SizeUnit)?;
+    number.times(scale_of(&prefix.to_ascii_lowercase()).ok_or(UnitError::SizeUnit)?)
+}
+
+/// What a prefix in lower case multiplies by.
+fn scale_of(prefix: &str) -> Option<u128> {
+    Some(match prefix {
+        "" => 1,
+        "k" => 1_000,
+        "m" => 1_000_000,
+        "g" => 1_000_000_000,
+        "t" => 1_000_000_000_000,
+        "ki" => 1 << 10,
+        "mi" => 1 << 20,
+        "gi" => 1 << 30,
+        "ti" => 1 << 40,
+        _ => return None,
+    })
 }
 
 /// Reads `30s`, `5m`, `500ms`, `1.5h`, `2d`.
@@ -209,6 +224,24 @@ mod tests {
             assert_eq!(bytes(count), shown);
         }
         assert_eq!(rate(12_300_000), "12.3 MB/s");
+    }
+
+    #[test]
+    fn a_size_names_its_unit() {
+        assert_eq!(parse_bytes("10GB"), Ok(10_000_000_000));
+        assert_eq!(parse_bytes("64 MiB"), Ok(64 << 20));
+        assert_eq!(parse_bytes("1.5kB"), Ok(1500));
+        assert_eq!(parse_bytes("7B"), Ok(7));
+        for (text, why) in [
+            ("10", UnitError::SizeUnit),
+            ("10G", UnitError::SizeUnit),
+            ("10mb", UnitError::SizeUnit),
+            ("0B", UnitError::Zero),
+            ("GB", UnitError::NoNumber),
+            ("99999999999TB", UnitError::TooLarge),
+        ] {
+            assert_eq!(parse_bytes(text), Err(why), "{text}");
+        }
     }
 
     proptest! {

@@ -44,7 +44,7 @@ use std::net::SocketAddr;
 pub use incoming::Whole;
 pub use mtu::BASE_BYTES;
 pub use path::Path;
-pub use receiver::Receiver;
+pub use receiver::{Receiver, ReceiverStats};
 pub use sender::{Placed, Sender, SenderStats};
 pub use trace::Trace;
 

@@ -35,6 +35,19 @@ const ACK_BYTES: u64 = 640;
 /// An end is told so often at most.
 const CLOSES: u32 = 3;
 
+/// What a receiving end has counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReceiverStats {
+    /// Packets that arrived whole, each counted once.
+    pub received: u64,
+    /// Those of them that came after one with a larger number.
+    pub out_of_order: u64,
+    /// Packets whose number had come already, or was too old to tell.
+    pub duplicates: u64,
+    /// Datagrams for this flow that did not open: damaged on the way, or sent by somebody else.
+    pub damaged: u64,
+}
+
 /// The receiving end of a flow.
 #[derive(Debug)]
 pub struct Receiver {
@@ -378,9 +391,10 @@ impl Receiver {
         self.shell.wire_bytes
     }
 
-    /// Datagrams that were no packets of this flow.
-    pub fn rejected(&self) -> u64 {
-        self.shell.rejected
+    /// What has been counted so far.
+    pub fn stats(&self) -> ReceiverStats {
+        let Shell { opened: received, late: out_of_order, duplicates, rejected: damaged, .. } = self.shell;
+        ReceiverStats { received, out_of_order, duplicates, damaged }
     }
 
     /// Bytes of content that have come, each counted once.

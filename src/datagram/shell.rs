@@ -38,6 +38,12 @@ pub struct Shell {
     pub last_heard: Option<Duration>,
     /// Datagrams that were no packets of this flow.
     pub rejected: u64,
+    /// Packets that opened, each counted once.
+    pub opened: u64,
+    /// Those of them that came after one with a larger number.
+    pub late: u64,
+    /// Packets that opened and whose number had come already, or was too old to tell.
+    pub duplicates: u64,
     /// Bytes of datagrams sent and received.
     pub wire_bytes: u64,
 }
@@ -69,6 +75,9 @@ impl Shell {
             challenge_at: Duration::ZERO,
             last_heard: None,
             rejected: 0,
+            opened: 0,
+            late: 0,
+            duplicates: 0,
             wire_bytes: 0,
         }
     }
@@ -89,8 +98,11 @@ impl Shell {
         // protocol.md [FLOW-6]
         let arrival = self.received.insert(header.number);
         if arrival == Arrival::Duplicate {
+            self.duplicates += 1;
             return None;
         }
+        self.opened += 1;
+        self.late += u64::from(arrival == Arrival::Late);
         self.wire_bytes += bytes;
         self.last_heard = Some(now);
         let is_newest = arrival != Arrival::Late;

@@ -7,7 +7,7 @@ use std::{
 };
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
-use tokio::net::{TcpListener, TcpStream, lookup_host};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, lookup_host};
 
 use super::canonical;
 
@@ -16,26 +16,97 @@ const BACKLOG: i32 = 1024;
 /// Addresses of one name that are tried.
 const ADDRESSES_MAX: usize = 8;
 
+/// Longest name of a congestion control, bytes: Linux has room for 16 with the zero behind it.
+const CONGESTION_NAME_MAX_BYTES: usize = 15;
+
+/// A congestion control that this system's TCP has and that this process may use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TcpCongestion(String);
+
+impl TcpCongestion {
+    /// The one of this name, or why it cannot be used, in words.
+    pub fn new(name: &str) -> Result<Self, String> {
+        // A longer name would be cut, and the rest might be a name too.
+        if name.is_empty()
+            || name.len() > CONGESTION_NAME_MAX_BYTES
+            || !name.bytes().all(|b| b.is_ascii_graphic())
+        {
+            return Err(format!("a name has 1 to {CONGESTION_NAME_MAX_BYTES} letters and no spaces"));
+        }
+        let congestion = Self(name.to_owned());
+        congestion.probe()?;
+        Ok(congestion)
+    }
+
+    /// Asks the kernel, with a socket that is good for nothing else.
+    #[cfg(target_os = "linux")]
+    fn probe(&self) -> Result<(), String> {
+        use rustix::io::Errno;
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP));
+        socket.and_then(|socket| self.apply(&socket)).map_err(|error| {
+            let name = &self.0;
+            match Errno::from_io_error(&error) {
+                Some(Errno::NOENT) => format!(
+                    "this kernel's TCP has no {name}; /proc/sys/net/ipv4/tcp_available_congestion_control lists what it has"
+                ),
+                Some(Errno::PERM) => format!(
+                    "this user may not use {name}; /proc/sys/net/ipv4/tcp_allowed_congestion_control lists what all users may"
+                ),
+                _ => format!("the kernel refuses {name}: {error}"),
+            }
+        })
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn probe(&self) -> Result<(), String> {
+        Err("only Linux lets a program choose TCP's congestion control".to_owned())
+    }
+
+    #[cfg(target_os = "linux")]
+    fn apply(&self, socket: &Socket) -> io::Result<()> {
+        socket.set_tcp_congestion(self.0.as_bytes())
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn apply(&self, _socket: &Socket) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
+
+/// The name of the congestion control of this connection; `None` where the system does not say.
+#[cfg(target_os = "linux")]
+pub fn tcp_congestion(tcp: &TcpStream) -> Option<String> {
+    let name = SockRef::from(tcp).tcp_congestion().ok()?;
+    let name = name.split(|&byte| byte == 0).next()?;
+    String::from_utf8(name.to_vec()).ok()
+}
+
+/// The name of the congestion control of this connection: here, nothing that the system says.
+#[cfg(not(target_os = "linux"))]
+pub fn tcp_congestion(_tcp: &TcpStream) -> Option<String> {
+    None
+}
+
 /// A listening socket.
 #[derive(Debug)]
 pub struct Listener(TcpListener);
 
 impl Listener {
     /// Listens on `address`. The unspecified IPv6 address takes IPv4 connections too; where there is no IPv6, the
-    /// unspecified IPv4 address is taken instead.
-    pub fn bind(address: SocketAddr) -> io::Result<Self> {
-        match Self::bind_one(address) {
+    /// unspecified IPv4 address is taken instead. Connections inherit `congestion`.
+    pub fn bind(address: SocketAddr, congestion: Option<&TcpCongestion>) -> io::Result<Self> {
+        match Self::bind_one(address, congestion) {
             Err(error)
                 if address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED)
                     && error.kind() != io::ErrorKind::AddrInUse =>
             {
-                Self::bind_one((Ipv4Addr::UNSPECIFIED, address.port()).into())
+                Self::bind_one((Ipv4Addr::UNSPECIFIED, address.port()).into(), congestion)
             }
             result => result,
         }
     }
 
-    fn bind_one(address: SocketAddr) -> io::Result<Self> {
+    fn bind_one(address: SocketAddr, congestion: Option<&TcpCongestion>) -> io::Result<Self> {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
         if address.is_ipv6() {
             socket.set_only_v6(false)?;
@@ -43,6 +114,7 @@ impl Listener {
         // A server that restarts must not wait for the last connection's TIME-WAIT.
         socket.set_reuse_address(true)?;
         socket.set_nonblocking(true)?;
+        congestion.map_or(Ok(()), |congestion| congestion.apply(&socket))?;
         socket.bind(&address.into())?;
         socket.listen(BACKLOG)?;
         Ok(Self(TcpListener::from_std(socket.into())?))
@@ -61,9 +133,13 @@ impl Listener {
     }
 }
 
-/// Connects to one address.
-pub async fn dial(address: SocketAddr) -> io::Result<TcpStream> {
-    let tcp = TcpStream::connect(address).await?;
+/// Connects to one address, with the system's congestion control or another.
+pub async fn dial(address: SocketAddr, congestion: Option<&TcpCongestion>) -> io::Result<TcpStream> {
+    let socket = if address.is_ipv6() { TcpSocket::new_v6()? } else { TcpSocket::new_v4()? };
+    if let Some(congestion) = congestion {
+        congestion.apply(&SockRef::from(&socket))?;
+    }
+    let tcp = socket.connect(address).await?;
     tcp.set_nodelay(true)?;
     Ok(tcp)
 }
@@ -98,4 +174,41 @@ pub fn local_addresses() -> Vec<IpAddr> {
 /// Says the last word on a connection: our half is closed, the other stays open.
 pub fn close_write(tcp: &TcpStream) -> io::Result<()> {
     SockRef::from(tcp).shutdown(Shutdown::Write)
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_the_kernel_does_not_have_is_refused_with_the_file_that_lists_them() {
+        let why = TcpCongestion::new("carrier-pigeon").unwrap_err();
+
+        assert!(why.contains("/proc/sys/net/ipv4/tcp_available_congestion_control"), "{why}");
+    }
+
+    #[test]
+    fn a_name_is_not_cut_to_one_that_the_kernel_has() {
+        assert!(TcpCongestion::new("reno").is_ok());
+        // setsockopt would take the first fifteen bytes of a name.
+        assert!(TcpCongestion::new(&format!("reno{}", "\0".repeat(12))).is_err());
+        assert!(TcpCongestion::new("").is_err());
+        assert!(TcpCongestion::new("re no").is_err());
+    }
+
+    #[tokio::test]
+    async fn a_connection_has_the_congestion_control_of_its_own_end() {
+        let reno = TcpCongestion::new("reno").expect("every Linux has it");
+        let listener = Listener::bind((Ipv4Addr::LOCALHOST, 0).into(), Some(&reno)).unwrap();
+        let plain = Listener::bind((Ipv4Addr::LOCALHOST, 0).into(), None).unwrap();
+
+        let to_reno = dial(listener.address().unwrap(), None).await.unwrap();
+        let (from_reno, _) = listener.accept().await.unwrap();
+        let reno_out = dial(plain.address().unwrap(), Some(&reno)).await.unwrap();
+        let (default, _) = plain.accept().await.unwrap();
+
+        assert_eq!(tcp_congestion(&from_reno).as_deref(), Some("reno"), "accepted ones inherit it");
+        assert_eq!(tcp_congestion(&reno_out).as_deref(), Some("reno"));
+        assert_eq!(tcp_congestion(&to_reno), tcp_congestion(&default), "the other end keeps its own");
+    }
 }

@@ -24,12 +24,12 @@ use crate::{
     file::target::{Expect, Target},
     limits, net,
     security::{HostPort, KeyHash, Side},
-    session::{ClientOpening, Opened},
+    session::{ClientOpening, Opened, Request},
     stream::Growth,
     transfer::{Receiver, Sender},
     wire::{
         hello::{FEATURE_BLAKE3, FEATURE_REJOIN, FEATURE_UDP, Hello},
-        message::{DigestKind, FlowMode, FlowOpen, Intent, Message, Open, Overwrite, open_fits},
+        message::{DigestKind, Discard, FlowMode, FlowOpen, Intent, Message, Open, Overwrite, open_fits},
     },
 };
 
@@ -75,12 +75,12 @@ pub struct Running {
 /// What a client asks for.
 #[derive(Debug)]
 pub enum Wish {
-    /// Sends `source` below `target` at the server.
+    /// Sends `source` to the server.
     Push {
         /// What to send.
         source: Source,
-        /// Where to, relative to the server's root.
-        target: Vec<u8>,
+        /// Where to.
+        to: Landing,
         /// Digests that the files must have.
         expect: Expect,
     },
@@ -98,6 +98,15 @@ pub enum Wish {
         /// A listing.
         intent: Intent,
     },
+}
+
+/// Where a push goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Landing {
+    /// Below this directory, relative to the server's root; empty is the root.
+    Below(Vec<u8>),
+    /// Nowhere: checked and thrown away.
+    Nowhere,
 }
 
 /// How a client's session ended.
@@ -144,6 +153,7 @@ impl Client {
     pub async fn run(self, decide: impl AsyncFnOnce(KeyHash) -> Result<(), RunError>) -> Ended {
         let Self { peer, options, wish, running, command } = self;
         let is_sender = matches!(wish, Wish::Push { .. });
+        let is_discarded = matches!(wish, Wish::Push { to: Landing::Nowhere, .. });
         let start = clock::now();
         let mut wrong_key = None;
         let (end, name, reached) = match drive(&peer, &options, wish, &running, decide).await {
@@ -166,8 +176,10 @@ impl Client {
             travel: running.session.travel(),
             digest: options.digest,
             is_dry_run: options.dry_run,
+            is_discarded,
             rate_bps: options.rate_bps,
             elapsed: clock::now().duration_since(start),
+            moved_bytes: running.session.moved_bytes(),
             wire_bytes: running.session.meter.wire_bytes(),
             end,
             counts: &counts,
@@ -190,36 +202,42 @@ async fn drive(
     let is_listing = matches!(wish, Wish::List { .. });
     let Options { digest, overwrite, mut checksum, dry_run, .. } = *options;
     let intent = match wish {
-        Wish::Push { source, target, expect } => {
+        Wish::Push { source, to, expect } => {
             // What is there already is compared too: the source has to be read for that.
             checksum |= !matches!(expect, Expect::None);
             sending::start(session, results, source, Reading { digest: options.digest, expect })?;
-            Intent::Push { target }
+            match to {
+                Landing::Below(target) => Some(Intent::Push { target }),
+                Landing::Nowhere => None,
+            }
         }
         Wish::Pull { intent, target, .. } => {
             receiving::start(session, results, *target)?;
-            intent
+            Some(intent)
         }
-        Wish::List { intent } => intent,
+        Wish::List { intent } => Some(intent),
     };
-    let open = Open { intent, digest, overwrite, checksum, dry_run };
-    if !open_fits(&open) {
+    let request = match intent {
+        Some(intent) => Request::Open(Open { intent, digest, overwrite, checksum, dry_run }),
+        None => Request::Discard(Discard { digest }),
+    };
+    if matches!(&request, Request::Open(open) if !open_fits(open)) {
         let text = "too many or too long sources and patterns for one command; split it";
         let error = RunError::new(Cause::Usage, text);
         session.fail(error.clone());
         return Err(error);
     }
 
-    let request = options.flow.filter(|_| !is_listing).map(FlowWish::request);
-    if let Some(request) = request {
+    let flow = options.flow.filter(|_| !is_listing).map(FlowWish::request);
+    if let Some(flow) = flow {
         // protocol.md [FLOW-2]: the server knows of it before it has any credit.
-        if request.mode == FlowMode::Raw {
+        if flow.mode == FlowMode::Raw {
             session.set_raw(limits::FLOW_NUMBER_MIN).expect("nothing has been sent");
-        } else if request.is_only {
+        } else if flow.is_only {
             session.set_only(limits::FLOW_NUMBER_MIN);
         }
-        session.queue_about_flow(Message::FlowOpen(request));
-        if request.mode == FlowMode::Reliable {
+        session.queue_about_flow(Message::FlowOpen(flow));
+        if flow.mode == FlowMode::Reliable {
             session.keep_control();
         }
     }
@@ -236,7 +254,7 @@ async fn drive(
         if !may_rejoin {
             hello.features &= !FEATURE_REJOIN;
         }
-        let opening = ClientOpening::new(peer.credential(), hello, Some(open));
+        let opening = ClientOpening::new(peer.credential(), hello, Some(request));
         let (wire, opened) = connect::open(wire, &peer.name(), opening, Some(session)).await?;
         Ok((wire, opened, at))
     };
@@ -256,7 +274,7 @@ async fn drive(
     if opened.features & FEATURE_REJOIN == 0 {
         session.forget_control();
     }
-    let _hub = request.and_then(|request| await_flow(request, options, peer, &wire, &opened, session));
+    let _hub = flow.and_then(|flow| await_flow(flow, options, peer, &wire, &opened, session));
     let mut streams = JoinSet::new();
     let most = if is_in_order || is_listing { 1 } else { opened.max_streams };
     streams.spawn(add_streams(peer.clone(), opened.clone(), session.clone(), options.streams, most));
@@ -267,7 +285,7 @@ async fn drive(
 }
 
 /// Runs the control connection, and those that take its place. protocol.md [REJOIN-3]
-async fn control(wire: Wire, peer: &Peer, opened: &Opened, session: &Session) {
+async fn control(wire: Wire, peer: &Peer, opened: &Opened, session: &Arc<Session>) {
     let mut goes_on = pump::run_control(wire, 0, session).await;
     while goes_on {
         let (turn, frames) = session.call_control().await;

@@ -14,7 +14,8 @@ use super::{
     session::Session,
 };
 use crate::{
-    limits, net,
+    limits,
+    net::{self, TcpCongestion},
     security::{Channel, ChannelError, HostPort, Identity, KeyHash, Pin, ProofKey},
     session::{ClientOpening, Credential, Opened},
     stream::{Link, LinkError},
@@ -41,6 +42,8 @@ pub struct Peer {
     pub is_plain: bool,
     /// After this time without a sign of life, the peer counts as gone.
     pub idle_timeout: Duration,
+    /// Congestion control of our connections to it; `None`: the system's.
+    pub congestion: Option<TcpCongestion>,
 }
 
 impl fmt::Debug for Peer {
@@ -134,7 +137,7 @@ fn more_telling(old: Option<RunError>, new: RunError) -> RunError {
 async fn attempt(peer: Peer, address: SocketAddr) -> Result<Wire, RunError> {
     let name = peer.name();
     let deadline = Instant::now() + limits::CONNECT_TIMEOUT;
-    let tcp = match timeout_at(deadline, net::dial(address)).await {
+    let tcp = match timeout_at(deadline, net::dial(address, peer.congestion.as_ref())).await {
         Ok(Ok(tcp)) => tcp,
         Ok(Err(error)) => return Err(cannot_connect(&name, address, &error)),
         Err(_) => return Err(cannot_connect(&name, address, &io::ErrorKind::TimedOut.into())),

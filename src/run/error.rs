@@ -160,7 +160,9 @@ impl RunError {
             OpeningError::Refused { code, text } => Self::said_by(peer, *code, text),
             OpeningError::WrongProof => Self::new(Cause::NotAllowed, format!("{peer}: {error}")),
             // protocol.md [HELLO-5]
-            OpeningError::Version { .. } => Self::new(Cause::Incompatible, format!("{peer}: {error}")),
+            OpeningError::Version { .. } | OpeningError::Lacking => {
+                Self::new(Cause::Incompatible, format!("{peer}: {error}"))
+            }
             OpeningError::Unexpected(_) => {
                 Self::new(Cause::Peer, format!("{peer}: broke the protocol: {error}"))
             }

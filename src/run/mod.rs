@@ -9,6 +9,7 @@
 //! sending          threads that list and read       receiving   the thread that writes
 //! meter, verdict   what was waited for              results, report   what became of what
 //! home             keys and tickets on this machine clock       the one door to time and chance
+//! tcp              what TCP connections counted
 //! memory           large blocks aligned             wait         until a deadline or a call
 //! ```
 
@@ -27,5 +28,6 @@ pub mod results;
 pub mod sending;
 pub mod server;
 pub mod session;
+pub mod tcp;
 pub mod verdict;
 pub mod wait;

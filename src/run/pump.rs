@@ -2,13 +2,21 @@
 
 use std::{
     io,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use tokio::{net::TcpStream, sync::Notify, time::sleep_until};
 
-use super::{clock, error::RunError, meter::Wait, session::Session};
+use super::{
+    clock,
+    error::RunError,
+    meter::Wait,
+    session::{Session, Writing},
+    tcp::TcpEnd,
+};
 use crate::{
+    net,
     stream::{Link, LinkError},
     transfer::{CONTROL, Carrier},
     wire::{frame::Frame, message::Message},
@@ -38,12 +46,16 @@ pub struct Wire {
     /// Time zero of the link.
     pub start: Instant,
     buffer: Vec<u8>,
+    /// Reads that brought bytes.
+    reads: u64,
+    /// Those of them after which the link stood inside a frame.
+    reads_inside_frame: u64,
 }
 
 impl Wire {
     /// A connection whose link counts time from `start`.
     pub fn new(tcp: TcpStream, link: Link, start: Instant) -> Self {
-        Self { tcp, link, start, buffer: Vec::new() }
+        Self { tcp, link, start, buffer: Vec::new(), reads: 0, reads_inside_frame: 0 }
     }
 
     /// The link's time.
@@ -72,11 +84,23 @@ impl Wire {
             Ok(0) => Ok(false),
             Ok(read) => {
                 let now = self.now();
+                self.reads += 1;
                 self.link.handle_input(now, &self.buffer[..read])?;
+                self.reads_inside_frame += u64::from(self.link.is_inside_frame());
                 Ok(true)
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(true),
             Err(error) => Err(WireError::Socket(error)),
+        }
+    }
+
+    /// What it has counted so far.
+    fn counted(&self) -> TcpEnd {
+        TcpEnd {
+            info: net::tcp_info(&self.tcp),
+            congestion: net::tcp_congestion(&self.tcp),
+            reads: self.reads,
+            reads_inside_frame: self.reads_inside_frame,
         }
     }
 
@@ -86,7 +110,7 @@ impl Wire {
             while !self.write_some()? {
                 self.tcp.writable().await?;
             }
-            crate::net::close_write(&self.tcp)?;
+            net::close_write(&self.tcp)?;
             loop {
                 self.tcp.readable().await?;
                 match self.tcp.try_read(&mut [0; 4096]) {
@@ -139,7 +163,7 @@ impl io::Write for TryWrite<'_> {
 }
 
 /// Runs a further connection until the session or the connection ends.
-pub async fn run(mut wire: Wire, carrier: Carrier, session: &Session) {
+pub async fn run(mut wire: Wire, carrier: Carrier, session: &Arc<Session>) {
     let result = couple(&mut wire, carrier, 0, session).await;
     session.detach(carrier, result.err().map(|error| error.into_run(&session.peer())));
     wire.link.close();
@@ -147,7 +171,7 @@ pub async fn run(mut wire: Wire, carrier: Carrier, session: &Session) {
 }
 
 /// Runs the control connection of this turn until it or the session ends; returns whether the session goes on.
-pub async fn run_control(mut wire: Wire, turn: u32, session: &Session) -> bool {
+pub async fn run_control(mut wire: Wire, turn: u32, session: &Arc<Session>) -> bool {
     let result = couple(&mut wire, CONTROL, turn, session).await;
     let silent_for = wire.now().saturating_sub(wire.link.last_heard());
     session.detach_control(turn, silent_for, result.err().map(|error| error.into_run(&session.peer())));
@@ -165,14 +189,36 @@ pub async fn run_control(mut wire: Wire, turn: u32, session: &Session) -> bool {
     !is_over
 }
 
-async fn couple(wire: &mut Wire, carrier: Carrier, turn: u32, session: &Session) -> Result<(), WireError> {
+async fn couple(
+    wire: &mut Wire,
+    carrier: Carrier,
+    turn: u32,
+    session: &Arc<Session>,
+) -> Result<(), WireError> {
     let notify = session.attach(carrier, turn);
-    let before = wire.link.wire_bytes();
+    let wire_bytes_before = wire.link.wire_bytes();
+    let coupled = Coupled { wire, carrier, session, wire_bytes_before, _counting: session.writing() };
     let mut blocked_since = None;
-    let result = drive(wire, carrier, turn, session, &notify, &mut blocked_since).await;
+    let result = drive(coupled.wire, carrier, turn, session, &notify, &mut blocked_since).await;
     note_blocked(&mut blocked_since, true, session);
-    session.meter.add_wire(wire.link.wire_bytes() - before);
     result
+}
+
+/// A connection while the session uses it. However that ends, the session has what it counted, and its report waits for
+/// that.
+struct Coupled<'a> {
+    wire: &'a mut Wire,
+    carrier: Carrier,
+    session: &'a Session,
+    wire_bytes_before: u64,
+    _counting: Writing,
+}
+
+impl Drop for Coupled<'_> {
+    fn drop(&mut self) {
+        self.session.meter.add_wire(self.wire.link.wire_bytes() - self.wire_bytes_before);
+        self.session.note_tcp_end(self.carrier, self.wire.counted());
+    }
 }
 
 /// Returns when the session is over or the peer has closed its end.
@@ -189,7 +235,7 @@ async fn drive(
         let now = wire.now();
         if now >= look_at {
             look_at = now + TCP_LOOK_EVERY;
-            if let Some(info) = crate::net::tcp_info(&wire.tcp) {
+            if let Some(info) = net::tcp_info(&wire.tcp) {
                 session.note_tcp(carrier, info);
             }
             let silent_for = now.saturating_sub(wire.link.last_heard());

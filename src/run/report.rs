@@ -9,6 +9,7 @@ use super::{
     error::{Cause, RunError},
     results::{Counts, Failure},
     session::SessionEnd,
+    tcp::TcpFigures,
     verdict::{Verdict, verdict},
 };
 use crate::{
@@ -34,7 +35,10 @@ pub struct Report {
     pub moves: Vec<Move>,
     /// How often another control connection took the place of a lost one.
     pub rejoined: u32,
-    /// What the flow over UDP did, at its sender; what it had to work with, at its receiver.
+    /// What its TCP connections did at this end, where the system says so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tcp: Option<TcpFigures>,
+    /// What the flow over UDP did, at its sender; what came of it, at its receiver.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub flow: Option<FlowReport>,
     /// What UDP did to the datagrams of a raw flow.
@@ -52,6 +56,8 @@ pub struct Report {
     pub directories_changed: u64,
     /// Content of the files that arrived, bytes.
     pub bytes: u64,
+    /// Content that is known to be placed at the receiver, holes included, whatever became of its files, bytes.
+    pub bytes_moved: u64,
     /// Bytes on the wire, both directions, as this side saw them.
     pub wire_bytes: u64,
     /// There already with the same size and time; not compared.
@@ -79,6 +85,8 @@ pub struct Report {
     pub digest: Option<String>,
     /// What the receiver published was on the disk before it was reported.
     pub synced: bool,
+    /// Nothing was kept: it was received, compared with its digest, and thrown away.
+    pub discarded: bool,
     /// Both sides know that all is done.
     pub confirmed: bool,
     /// What limited the speed.
@@ -115,11 +123,27 @@ pub struct Move {
 pub enum FlowReport {
     /// What it did, as its sender counts it.
     Sender(SenderFigures),
-    /// At its receiver.
-    Receiver {
-        /// The buffer of its socket as the system has granted it, bytes.
-        recv_buffer_bytes: usize,
-    },
+    /// What came of it, as its receiver counts it.
+    Receiver(ReceiverFigures),
+}
+
+/// What came on a flow, as its receiver counts it. Packets and datagrams are those of this direction, whether they had
+/// content or not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct ReceiverFigures {
+    /// The buffer of its socket as the system has granted it, bytes.
+    pub recv_buffer_bytes: usize,
+    /// Packets that arrived whole, each counted once.
+    pub received: u64,
+    /// Those of them that came after one with a larger number.
+    pub out_of_order: u64,
+    /// Packets whose number had come already.
+    pub duplicates: u64,
+    /// Datagrams for this flow that did not open: damaged on the way, or sent by somebody else.
+    pub damaged: u64,
+    /// Datagrams that the socket dropped since the flow began because its buffer was full, as the system counts them:
+    /// of all flows of this socket. `null` where it does not say.
+    pub dropped_by_socket: Option<u64>,
 }
 
 /// What a flow did, as its sender counts it.
@@ -145,6 +169,8 @@ pub struct Travel {
     pub moves: Vec<Move>,
     /// See [`Report::rejoined`].
     pub rejoined: u32,
+    /// See [`Report::tcp`].
+    pub tcp: Option<TcpFigures>,
     /// See [`Report::flow`].
     pub flow: Option<FlowReport>,
     /// See [`Report::raw`].
@@ -295,10 +321,14 @@ pub struct Facts<'a> {
     pub digest: DigestKind,
     /// Whether it only said what would happen.
     pub is_dry_run: bool,
+    /// Whether what was received was thrown away.
+    pub is_discarded: bool,
     /// The rate asked for, bits a second.
     pub rate_bps: Option<u64>,
     /// From the connection to the end.
     pub elapsed: Duration,
+    /// Content known to be placed, bytes.
+    pub moved_bytes: u64,
     /// Bytes on the wire.
     pub wire_bytes: u64,
     /// How the session ended.
@@ -311,7 +341,7 @@ impl Report {
     /// One line for a person who received over UDP into a buffer so small that packets are lost in it.
     pub fn advice(&self) -> Option<String> {
         match self.flow {
-            Some(FlowReport::Receiver { recv_buffer_bytes }) => recv_buffer_advice(recv_buffer_bytes),
+            Some(FlowReport::Receiver(figures)) => recv_buffer_advice(figures.recv_buffer_bytes),
             Some(FlowReport::Sender(_)) | None => None,
         }
     }
@@ -332,6 +362,7 @@ impl Report {
             transport: facts.travel.transport,
             moves: facts.travel.moves,
             rejoined: facts.travel.rejoined,
+            tcp: facts.travel.tcp,
             flow: facts.travel.flow,
             raw: facts.travel.raw,
             encrypted: facts.is_encrypted,
@@ -340,6 +371,8 @@ impl Report {
             directories: counts.directories,
             directories_changed: counts.directories_changed,
             bytes: counts.bytes,
+            // Over a raw flow, outcomes come before the report.
+            bytes_moved: facts.moved_bytes.max(counts.bytes),
             wire_bytes: facts.wire_bytes,
             unchanged: counts.unchanged,
             identical: counts.identical,
@@ -356,6 +389,7 @@ impl Report {
             },
             digest: counts.digest.filter(|_| is_single).map(|digest| HEXLOWER.encode(&digest)),
             synced: ended.is_some_and(|end| end.receipt.synced),
+            discarded: facts.is_discarded,
             confirmed: ended.is_some_and(|end| end.is_confirmed),
             limited_by: ended.map(|end| verdict(&end.sender, &end.receipt.stats, facts.rate_bps)),
             sender: ended.map(|end| end.sender.into()),

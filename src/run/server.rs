@@ -40,19 +40,19 @@ use crate::{
     file::{
         path::{RelPath, escape},
         selection::Selection,
-        target::{Accept, BusyNames, Expect, LinkRule, Place, Target, TargetConfig},
+        target::{Accept, BusyNames, Expect, LinkRule, Memory, Place, Target, TargetConfig},
         walk::Walk,
     },
     limits,
     net::Listener,
     security::{Channel, Identity, KeyHash, ProofKey, SessionSecret, Side, is_tls_first_byte},
-    session::{AuthRequest, Opened, Prover, ServerOpening, refuse},
+    session::{AuthRequest, Opened, Prover, Request, ServerOpening, refuse},
     stream::Link,
     transfer::{CONTROL, Receiver, Sender},
     wire::{
         frame::Frame,
-        hello::{FEATURE_BLAKE3, FEATURE_REJOIN, Hello, MAGIC},
-        message::{AuthMethod, Code, DigestKind, Intent, Message, Open, Overwrite},
+        hello::{FEATURE_BLAKE3, FEATURE_DISCARD, FEATURE_REJOIN, Hello, MAGIC},
+        message::{AuthMethod, Code, DigestKind, Discard, Intent, Message, Open, Overwrite},
     },
 };
 
@@ -67,6 +67,8 @@ pub enum Service {
         may_pull: bool,
         /// Clients may send.
         may_push: bool,
+        /// So many bytes of content may be sent in a session, of which nothing is kept; `None`: none.
+        discard_bytes_max: Option<u64>,
     },
     /// A directory, for one push.
     Receive {
@@ -160,6 +162,8 @@ pub struct Server {
     sessions: Mutex<BTreeMap<[u8; 16], Live>>,
     gate: Arc<Mutex<Gate>>,
     busy: Arc<BusyNames>,
+    /// For sessions of which nothing is kept.
+    memory: Arc<Memory>,
     /// The socket for flows over UDP, if there is one.
     hub: Option<Hub>,
 }
@@ -236,6 +240,7 @@ impl Server {
             next_id: AtomicU64::new(0),
             sessions: Mutex::default(),
             busy: Arc::default(),
+            memory: Arc::default(),
             hub,
         })
     }
@@ -461,9 +466,10 @@ impl Server {
         is_plain: bool,
     ) -> Result<(), RunError> {
         let deadline = Instant::now() + limits::AUTH_DEADLINE;
-        let open = exchange(&mut wire, &from, deadline, |wire| match wire.link.poll_frame() {
+        let request = exchange(&mut wire, &from, deadline, |wire| match wire.link.poll_frame() {
             None => Ok(None),
-            Some(Frame::Message(Message::Open(open))) => Ok(Some(open)),
+            Some(Frame::Message(Message::Open(open))) => Ok(Some(Request::Open(open))),
+            Some(Frame::Message(Message::Discard(discard))) => Ok(Some(Request::Discard(discard))),
             // protocol.md [OPEN-1]
             Some(other) => Err(RunError::new(
                 Cause::Peer,
@@ -471,8 +477,9 @@ impl Server {
             )),
         })
         .await;
-        let prepared = open.and_then(|open| self.prepare(&open, &opened, &from).map(|work| (open, work)));
-        let (open, (running, work)) = match prepared {
+        let prepared =
+            request.and_then(|request| self.prepare(&request, &opened, &from).map(|work| (request, work)));
+        let (request, (running, work)) = match prepared {
             Ok(prepared) => prepared,
             Err(error) => {
                 let now = wire.now();
@@ -500,7 +507,7 @@ impl Server {
             let _ = self.events.send(Event::Started { running: running.clone(), peer: peer.clone() });
         }
         let is_sender = !matches!(work, Work::Receive(_));
-        if let Err(error) = self.start(work, &running, open.digest) {
+        if let Err(error) = self.start(work, &running, request.digest()) {
             session.fail(error);
         }
         if !is_listing && let Ok(client) = wire.tcp.peer_addr() {
@@ -531,10 +538,12 @@ impl Server {
             is_sender,
             is_encrypted: !is_plain,
             travel: session.travel(),
-            digest: open.digest,
-            is_dry_run: open.dry_run,
+            digest: request.digest(),
+            is_dry_run: request.is_dry_run(),
+            is_discarded: matches!(request, Request::Discard(_)),
             rate_bps: self.config.rate_bps,
             elapsed: session.meter.elapsed(),
+            moved_bytes: session.moved_bytes(),
             wire_bytes: session.meter.wire_bytes(),
             end,
             counts: &counts,
@@ -544,15 +553,28 @@ impl Server {
     }
 
     /// What the client asks for, if it may have it.
-    fn prepare(&self, open: &Open, opened: &Opened, from: &str) -> Result<(Running, Work), RunError> {
+    fn prepare(&self, request: &Request, opened: &Opened, from: &str) -> Result<(Running, Work), RunError> {
         // protocol.md [OPEN-5]
-        if open.digest == DigestKind::Blake3 && opened.features & FEATURE_BLAKE3 == 0 {
+        if request.digest() == DigestKind::Blake3 && opened.features & FEATURE_BLAKE3 == 0 {
             return Err(RunError::new(Cause::Incompatible, "asks for BLAKE3 without having it"));
         }
-        let refused = |text: &str| RunError::new(Cause::NotAllowed, text);
         let config = &self.config;
-        let service = &config.service;
-        let (role, work) = match (&open.intent, service) {
+        let (role, work) = match request {
+            Request::Open(open) => self.prepare_open(open)?,
+            Request::Discard(discard) => self.prepare_discard(*discard, opened)?,
+        };
+        let results = Arc::<Results>::default();
+        let session = Session::new(role, config.rate_bps, from, results.clone());
+        if !config.syncs || matches!(request, Request::Discard(_)) {
+            session.set_unsynced();
+        }
+        Ok((Running { session, results }, work))
+    }
+
+    fn prepare_open(&self, open: &Open) -> Result<(Role, Work), RunError> {
+        let refused = |text: &str| RunError::new(Cause::NotAllowed, text);
+        let service = &self.config.service;
+        Ok(match (&open.intent, service) {
             (
                 Intent::Push { target },
                 Service::Serve { root, may_push: true, .. } | Service::Receive { root },
@@ -585,13 +607,22 @@ impl Server {
                 return Err(refused("this one waits for a push: use `haul send`"));
             }
             (_, _) => return Err(refused("this server only takes files, it gives none")),
-        };
-        let results = Arc::<Results>::default();
-        let session = Session::new(role, config.rate_bps, from, results.clone());
-        if !config.syncs {
-            session.set_unsynced();
+        })
+    }
+
+    /// protocol.md [DISCARD-1], [DISCARD-2]
+    fn prepare_discard(&self, discard: Discard, opened: &Opened) -> Result<(Role, Work), RunError> {
+        if opened.features & FEATURE_DISCARD == 0 {
+            return Err(RunError::new(Cause::Incompatible, "asks for DISCARD without having it"));
         }
-        Ok((Running { session, results }, work))
+        let Service::Serve { discard_bytes_max: Some(bytes_max), .. } = self.config.service else {
+            let text =
+                "keeps what it takes; to send there for measuring, run `haul serve` with --discard SIZE";
+            return Err(RunError::new(Cause::NotAllowed, text));
+        };
+        let place = Place::Nowhere { bytes_max, memory: self.memory.clone() };
+        let target = Target::new(self.target_config(place, discard.digest)).map_err(file_error)?;
+        Ok((Role::Receiver(Receiver::new(limits::CREDIT_MAX_BYTES)), Work::Receive(Box::new(target))))
     }
 
     fn target(&self, root: &std::path::Path, below: &[u8], open: &Open) -> Result<Target, RunError> {
@@ -603,14 +634,26 @@ impl Server {
                     RunError::new(Cause::NotAllowed, format!("{}: {error}", escape(bytes)))
                 })?),
             };
-        let is_own = matches!(self.config.service, Service::Receive { .. });
+        let place = Place::Directory { root: root.to_owned(), below, rename_top: None };
         let config = TargetConfig {
-            place: Place::Directory { root: root.to_owned(), below, rename_top: None },
-            digest: open.digest,
             // protocol.md [OPEN-4]
             overwrite: self.config.overwrite.min(open.overwrite),
             checksum: open.checksum,
             dry_run: open.dry_run,
+            ..self.target_config(place, open.digest)
+        };
+        Target::new(config).map_err(file_error)
+    }
+
+    /// A target that takes what is not there yet.
+    fn target_config(&self, place: Place, digest: DigestKind) -> TargetConfig {
+        let is_own = matches!(self.config.service, Service::Receive { .. });
+        TargetConfig {
+            place,
+            digest,
+            overwrite: Overwrite::Never,
+            checksum: false,
+            dry_run: false,
             sync: self.config.syncs,
             verify_disk: self.config.verify_disk,
             links: if is_own { LinkRule::KeepAll } else { LinkRule::RefuseEscaping },
@@ -620,8 +663,7 @@ impl Server {
             accept: Accept::Anything,
             busy: self.busy.clone(),
             seed: u64::from_le_bytes(clock::random()),
-        };
-        Target::new(config).map_err(file_error)
+        }
     }
 
     fn start(&self, work: Work, running: &Running, digest: DigestKind) -> Result<(), RunError> {

@@ -36,11 +36,12 @@ use super::{
     meter::{Meter, Wait},
     report::Travel,
     results::{Failure, Results},
+    tcp::TcpTally,
 };
 use crate::{
     file::walk::Found,
     limits,
-    net::{TcpInfo, Waker},
+    net::Waker,
     stream::{Link, Pacer},
     transfer::{CONTROL, Carrier, Receiver, Sender, Violation},
     wire::{
@@ -120,8 +121,8 @@ pub struct Session {
     carriers: Mutex<BTreeMap<Carrier, Wakes>>,
     /// What opens flows over UDP, where there may be any.
     flows: OnceLock<FlowHost>,
-    /// What the kernel knows of the TCP connections, by carrier.
-    tcp: Mutex<BTreeMap<Carrier, TcpInfo>>,
+    /// What its TCP connections have counted.
+    tcp: Mutex<TcpTally>,
     me: Weak<Self>,
     /// How content has travelled, and what of that a person has not been told yet.
     travel: Mutex<(Travel, Vec<String>)>,
@@ -467,7 +468,8 @@ impl Session {
         state.spare.truncate(SPARE_MAX);
     }
 
-    /// To be held by a thread for as long as anything of it stands below the target that is not to stay.
+    /// To be held by a thread for as long as anything of it stands below the target that is not to stay; and by whoever
+    /// still counts what the report is to tell.
     pub fn writing(self: &Arc<Self>) -> Writing {
         self.writers.fetch_add(1, Relaxed);
         Writing(self.clone())
@@ -527,6 +529,15 @@ impl Session {
     /// The end, if it has come.
     pub fn result(&self) -> Option<Result<SessionEnd, RunError>> {
         self.lock().end.clone()
+    }
+
+    /// Content that is known to be placed, of files that were not finished too, bytes.
+    pub fn moved_bytes(&self) -> u64 {
+        self.look(|role| match role {
+            Role::Sender(sender) => sender.known_placed_bytes(),
+            Role::Receiver(receiver) => receiver.placed_bytes(),
+            Role::Lister(_) => 0,
+        })
     }
 
     /// Everything was sent, but the receiver's last word is missing.
@@ -602,7 +613,7 @@ impl Wakes {
     }
 }
 
-/// A thread that writes below the target; see [`Session::writing`].
+/// Something that the end of a session waits for; see [`Session::writing`].
 #[derive(Debug)]
 pub struct Writing(Arc<Session>);
 

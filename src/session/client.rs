@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use super::{Opened, OpeningError, Prover, agree};
+use super::{Opened, OpeningError, Prover, Request, agree};
 use crate::{
     security::{ProofKey, SessionSecret, Side, Transcript},
     stream::Link,
     wire::{
         frame::Frame,
         hello::{Hello, Join},
-        message::{Auth, AuthMethod, Message, Open},
+        message::{Auth, AuthMethod, Message},
     },
 };
 
@@ -37,17 +37,17 @@ pub struct ClientOpening {
     credential: Credential,
     hello: Hello,
     hello_bytes: Vec<u8>,
-    open: Option<Open>,
+    request: Option<Request>,
     is_hello_sent: bool,
     is_auth_sent: bool,
 }
 
 impl ClientOpening {
-    /// An opening with our hello (its `join` must match the credential); `open` goes out right behind the proof.
-    pub fn new(credential: Credential, hello: Hello, open: Option<Open>) -> Self {
+    /// An opening with our hello (its `join` must match the credential); `request` goes out right behind the proof.
+    pub fn new(credential: Credential, hello: Hello, request: Option<Request>) -> Self {
         assert_eq!(matches!(credential, Credential::Join { .. }), hello.join.is_some());
         let hello_bytes = hello.encode();
-        Self { credential, hello, hello_bytes, open, is_hello_sent: false, is_auth_sent: false }
+        Self { credential, hello, hello_bytes, request, is_hello_sent: false, is_auth_sent: false }
     }
 
     /// Goes on as far as what has arrived allows. Call it once at the start and after every input.
@@ -60,16 +60,21 @@ impl ClientOpening {
             link.queue_hello(now, self.hello_bytes.clone());
         }
         let is_tls = link.channel().exporter().is_some();
+        let needs = self.request.as_ref().map_or(0, Request::needs);
         // protocol.md [AUTH-1]: without TLS, only the server's nonce makes the proof fresh.
-        if !self.is_auth_sent && (is_tls || link.peer_hello().is_some()) {
+        if !self.is_auth_sent && ((is_tls && needs == 0) || link.peer_hello().is_some()) {
             if let Some((theirs, _)) = link.peer_hello() {
-                agree(&self.hello, theirs)?;
+                let (_, features, _) = agree(&self.hello, theirs)?;
+                // protocol.md [DISCARD-1]
+                if features & needs != needs {
+                    return Err(OpeningError::Lacking);
+                }
             }
             self.is_auth_sent = true;
             let auth = Frame::Message(Message::Auth(self.auth(link)));
             link.queue(now, auth);
-            if let Some(open) = self.open.take() {
-                link.queue(now, Frame::Message(Message::Open(open)));
+            if let Some(request) = self.request.take() {
+                link.queue(now, Frame::Message(request.into()));
             }
         }
         let Some((theirs, _)) = link.peer_hello() else { return Ok(None) };

@@ -24,10 +24,57 @@ use crate::{
     security::{self, KeyHash, ProofKey, SessionSecret, Side, Transcript},
     stream::LinkError,
     wire::{
-        hello::{self, Hello, Join},
-        message::Code,
+        hello::{self, FEATURE_DISCARD, Hello, Join},
+        message::{Code, DigestKind, Discard, Message, Open},
     },
 };
+
+/// What a client asks for in the first frame behind its proof.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// A push, a pull or a listing.
+    Open(Open),
+    /// A push of which nothing is kept.
+    Discard(Discard),
+}
+
+impl Request {
+    /// Features that the server must have, or it would take the request for something else or not at all.
+    fn needs(&self) -> u64 {
+        match self {
+            Self::Open(_) => 0,
+            Self::Discard(_) => FEATURE_DISCARD,
+        }
+    }
+
+    /// The digest that proves every file of the session.
+    pub fn digest(&self) -> DigestKind {
+        match self {
+            Self::Open(open) => open.digest,
+            Self::Discard(discard) => discard.digest,
+        }
+    }
+
+    /// Whether nothing is to change.
+    pub fn is_dry_run(&self) -> bool {
+        matches!(self, Self::Open(Open { dry_run: true, .. }))
+    }
+}
+
+impl From<Open> for Request {
+    fn from(open: Open) -> Self {
+        Self::Open(open)
+    }
+}
+
+impl From<Request> for Message {
+    fn from(request: Request) -> Self {
+        match request {
+            Request::Open(open) => Self::Open(open),
+            Request::Discard(discard) => Self::Discard(discard),
+        }
+    }
+}
 
 /// What both ends know once a connection is open.
 #[derive(Clone, Debug)]
@@ -81,6 +128,9 @@ pub enum OpeningError {
     /// The server could not prove that it knows the ticket.
     #[error("it could not prove that it knows this ticket: it is not the machine that made it")]
     WrongProof,
+    /// The server does not know what it was to be asked for.
+    #[error("it does not know --discard; update the haul there")]
+    Lacking,
     /// Something else than the protocol's next message.
     #[error("it sent {0} during the opening")]
     Unexpected(String),

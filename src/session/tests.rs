@@ -290,7 +290,7 @@ impl Pair {
         Self {
             client: Link::new(channels.0, limits::IDLE_TIMEOUT, NOW),
             server: Link::new(channels.1, limits::IDLE_TIMEOUT, NOW),
-            client_opening: ClientOpening::new(credential, client, (!is_join).then(push)),
+            client_opening: ClientOpening::new(credential, client, (!is_join).then(|| push().into())),
             server_opening: ServerOpening::new(server),
             piece: usize::MAX,
         }
@@ -382,7 +382,7 @@ fn token(seed: u8) -> ProofKey {
 fn push() -> Open {
     Open {
         intent: Intent::Push { target: Vec::new() },
-        digest: crate::wire::message::DigestKind::Sha256,
+        digest: DigestKind::Sha256,
         overwrite: Overwrite::Never,
         checksum: false,
         dry_run: false,

@@ -113,6 +113,11 @@ impl Link {
         self.inbox.pop_front()
     }
 
+    /// Whether what came last ended inside a frame.
+    pub fn is_inside_frame(&self) -> bool {
+        !self.frames.is_between_frames()
+    }
+
     /// The peer's hello and its bytes, once it is there.
     pub fn peer_hello(&self) -> Option<&(Hello, Vec<u8>)> {
         self.peer_hello.as_ref()

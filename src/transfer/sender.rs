@@ -611,6 +611,18 @@ impl<S: Clone> Sender<S> {
         self.placed_bytes
     }
 
+    /// Content that the receiver is known to have placed, bytes, holes included; over a raw flow nobody knows before
+    /// its report.
+    pub fn known_placed_bytes(&self) -> u64 {
+        match &self.raw {
+            None => self.placed_bytes,
+            Some(raw) => {
+                let missing = raw.report.as_ref().map_or(u64::MAX, |report| report.missing_bytes);
+                raw.sent_bytes.saturating_sub(missing)
+            }
+        }
+    }
+
     /// Content sent, bytes.
     pub fn sent_bytes(&self) -> u64 {
         self.sent_bytes + self.raw.as_ref().map_or(0, |raw| raw.sent_bytes)

@@ -56,11 +56,12 @@ pub enum FrameType {
     RawEnd = 23,
     RawReport = 24,
     Heard = 25,
+    Discard = 26,
 }
 
 impl FrameType {
     /// Every type, in the order of their numbers.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 26] = [
         Self::Auth,
         Self::Welcome,
         Self::Open,
@@ -86,6 +87,7 @@ impl FrameType {
         Self::RawEnd,
         Self::RawReport,
         Self::Heard,
+        Self::Discard,
     ];
 
     /// The type with this number.
@@ -705,7 +707,7 @@ mod tests {
             assert_eq!(FrameType::from_number(kind.number()), Some(kind));
         }
         assert_eq!(FrameType::from_number(0), None);
-        assert_eq!(FrameType::from_number(26), None);
+        assert_eq!(FrameType::from_number(27), None);
     }
 
     proptest! {

@@ -24,8 +24,10 @@ pub const FEATURE_BLAKE3: u64 = 1;
 pub const FEATURE_UDP: u64 = 2;
 /// Feature bit: the session may outlive its control connection. Of a client that wants a flow.
 pub const FEATURE_REJOIN: u64 = 4;
+/// Feature bit: DISCARD is known, whether it is granted or not.
+pub const FEATURE_DISCARD: u64 = 8;
 /// Feature bits that this program has.
-pub const FEATURES: u64 = FEATURE_BLAKE3 | FEATURE_UDP | FEATURE_REJOIN;
+pub const FEATURES: u64 = FEATURE_BLAKE3 | FEATURE_UDP | FEATURE_REJOIN | FEATURE_DISCARD;
 /// Longest agent text, bytes.
 pub const AGENT_MAX_BYTES: usize = 64;
 

@@ -101,6 +101,13 @@ pub struct Open {
     pub dry_run: bool,
 }
 
+/// DISCARD, client to server, in the place of OPEN: the client sends, and nothing of it is kept. For who measures a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Discard {
+    /// The digest that proves each file.
+    pub digest: DigestKind,
+}
+
 /// A modification time: seconds and nanoseconds since 1970-01-01 UTC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Mtime {
@@ -500,6 +507,7 @@ pub enum Message {
     RawEnd(RawEnd),
     RawReport(RawReport),
     Heard(Heard),
+    Discard(Discard),
 }
 
 /// Why bytes are not a message.
@@ -537,6 +545,7 @@ impl Message {
             Self::RawEnd(_) => FrameType::RawEnd,
             Self::RawReport(_) => FrameType::RawReport,
             Self::Heard(_) => FrameType::Heard,
+            Self::Discard(_) => FrameType::Discard,
         }
     }
 
@@ -562,6 +571,7 @@ impl Message {
             Self::RawEnd(m) => put(m, out),
             Self::RawReport(m) => put(m, out),
             Self::Heard(m) => put(m, out),
+            Self::Discard(m) => put(m, out),
         }
     }
 
@@ -589,6 +599,7 @@ impl Message {
             FrameType::RawEnd => Self::RawEnd(take(kind, payload)?),
             FrameType::RawReport => Self::RawReport(take(kind, payload)?),
             FrameType::Heard => Self::Heard(take(kind, payload)?),
+            FrameType::Discard => Self::Discard(take(kind, payload)?),
             FrameType::Data
             | FrameType::Hole
             | FrameType::FileEnd
@@ -640,7 +651,8 @@ impl Message {
             | Self::Pong(_)
             | Self::FlowAccept(_)
             | Self::RawEnd(_)
-            | Self::Heard(_) => true,
+            | Self::Heard(_)
+            | Self::Discard(_) => true,
         }
     }
 }

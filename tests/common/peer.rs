@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 use haul::integrity::digest::{DigestKind, Hasher};
 use haul::run::clock;
 use haul::security::{Channel, HostPort, Identity, KeyHash, Pin, ProofKey, Ticket, Token};
-use haul::session::{AuthRequest, ClientOpening, Credential, Opened, OpeningError, Prover, ServerOpening};
+use haul::session::{
+    AuthRequest, ClientOpening, Credential, Opened, OpeningError, Prover, Request, ServerOpening,
+};
 use haul::stream::Link;
 use haul::wire::frame::{FileEnd, Frame};
 use haul::wire::hello::{self, Hello, Join};
@@ -163,7 +165,7 @@ impl Guest {
     pub fn open(&self, line: &str, intent: Intent) -> (Wire, Opened) {
         let ticket = Ticket::parse(line).unwrap();
         let credential = Credential::Token(ProofKey::from_token(&ticket.token));
-        self.try_open(&ticket.addresses[0], credential, None, Some(open_of(intent))).unwrap()
+        self.try_open(&ticket.addresses[0], credential, None, Some(open_of(intent).into())).unwrap()
     }
 
     /// Opens a connection with any credential.
@@ -172,11 +174,11 @@ impl Guest {
         address: &HostPort,
         credential: Credential,
         join: Option<Join>,
-        open: Option<Open>,
+        request: Option<Request>,
     ) -> Result<(Wire, Opened), Option<OpeningError>> {
         let mut wire = self.dial(&address.to_string());
         let hello = Hello { features: self.features, ..Hello::ours(clock::random(), join) };
-        let mut opening = ClientOpening::new(credential, hello, open);
+        let mut opening = ClientOpening::new(credential, hello, request);
         let opened = drive(&mut wire, |now, link| opening.advance(now, link))?;
         Ok((wire, opened))
     }

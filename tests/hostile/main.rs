@@ -9,6 +9,7 @@
 //! crowds     slow and idle connections before authentication
 //! frames     bytes that are no frames, in both directions
 //! flows      words about flows over UDP that do not belong
+//! discards   who asks that nothing be kept
 //! names      what a peer may not name
 //! places     what is in the way on the disk: files, permissions, space
 //! sources    files that change while they are sent
@@ -23,6 +24,7 @@ mod peer;
 mod world;
 
 mod crowds;
+mod discards;
 mod ends;
 mod flows;
 mod frames;

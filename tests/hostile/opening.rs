@@ -150,7 +150,7 @@ fn a_newer_client_is_told_the_versions_and_the_server_goes_on() {
     for guest in [Guest::new(), Guest::plain()] {
         let mut wire = guest.dial(server.address());
         let hello = Hello { version_min: 2, version_max: 3, ..Hello::ours(clock::random(), None) };
-        let mut opening = ClientOpening::new(Credential::Open, hello, Some(open_of(push())));
+        let mut opening = ClientOpening::new(Credential::Open, hello, Some(open_of(push()).into()));
 
         let error = drive(&mut wire, |now, link| opening.advance(now, link)).unwrap_err();
 

@@ -85,7 +85,8 @@ fn a_proof_relayed_by_a_man_in_the_middle_is_refused() {
     let address = impostor.address();
     let victim = std::thread::spawn(move || {
         let mut wire = Guest::new().dial(&address);
-        let mut opening = ClientOpening::new(credential, Hello::ours([9; 32], None), Some(open_of(push())));
+        let mut opening =
+            ClientOpening::new(credential, Hello::ours([9; 32], None), Some(open_of(push()).into()));
         drive(&mut wire, |now, link| opening.advance(now, link)).map(drop).is_err()
     });
 
@@ -191,7 +192,8 @@ fn the_owner_of_a_one_time_ticket_is_in_only_once() {
     let ticket = Ticket::parse(&server.ticket).unwrap();
     let credential = Credential::Token(ProofKey::from_token(&ticket.token));
 
-    let second = owner.try_open(&ticket.addresses[0], credential, None, Some(open_of(push()))).map(drop);
+    let second =
+        owner.try_open(&ticket.addresses[0], credential, None, Some(open_of(push()).into())).map(drop);
     let outcomes = send_all(&mut first, &[file("f", 2)], b"ok").unwrap();
 
     assert!(matches!(second, Err(Some(OpeningError::Refused { code: Code::Busy, .. }))), "{second:?}");

@@ -290,7 +290,8 @@ fn blake3_is_refused_where_one_side_lacks_it() {
     let open = Open { digest: DigestKind::Blake3, ..open_of(push()) };
     let impostor = Impostor::new().with_features(0);
 
-    let (mut wire, opened) = without.try_open(&ticket.addresses[0], credential, None, Some(open)).unwrap();
+    let (mut wire, opened) =
+        without.try_open(&ticket.addresses[0], credential, None, Some(open.into())).unwrap();
     let close = wire.close_of_peer().unwrap();
     let send = world.start("client", ["send", "--digest", "blake3", "a", &impostor.ticket("")]);
     let (mut wire, _) = impostor.accept_open();

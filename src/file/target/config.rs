@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::busy::BusyNames;
+use super::discard::Memory;
 use crate::file::failure::Failure;
 use crate::file::path::{RelPath, escape};
 use crate::wire::message::{DigestKind, Overwrite};
@@ -57,6 +58,14 @@ pub enum Place {
     },
     /// The content of exactly one file goes here, in order.
     Stdout(Box<dyn Write + Send>),
+    /// Nowhere: content is compared with its digest and thrown away. Everything is wanted, whatever is expected or to
+    /// be overwritten.
+    Nowhere {
+        /// Content that the session may send, bytes.
+        bytes_max: u64,
+        /// For what comes out of order.
+        memory: Arc<Memory>,
+    },
 }
 
 /// Which symbolic links are made.

@@ -4,7 +4,8 @@
 //! Job ──> ledger (numbers, counts)
 //!          └─> tree     examine: keep, compare, or take ──> receive: place, hash, prove
 //!               ├─> make: directories, links            └─> publish ──> finish: what waited, directories
-//!               └─> output   one file to standard output, in order
+//!               ├─> output   one file to standard output, in order
+//!               └─> discard  nothing is kept
 //! Event <── what is wanted, what is placed, what became of each entry
 //! ```
 //!
@@ -18,6 +19,7 @@
 mod busy;
 mod config;
 mod directories;
+mod discard;
 mod examine;
 mod expected;
 mod finish;
@@ -33,10 +35,13 @@ mod tree;
 
 pub use busy::{BusyNames, Claim};
 pub use config::{Accept, Asked, Expect, LinkRule, Place, TargetConfig, TargetError};
+pub use discard::Memory;
 pub use ledger::{FailedEntry, Summary};
 
+use self::discard::Discard;
 use self::ledger::Ledger;
 use self::output::Output;
+use self::receive::Piece;
 use self::tree::Tree;
 use crate::file::path::{PathError, escape};
 use crate::limits;
@@ -106,6 +111,7 @@ impl std::fmt::Debug for Target {
 enum Sink {
     Tree(Box<Tree>),
     Output(Box<Output>),
+    Discard(Box<Discard>),
 }
 
 impl Target {
@@ -117,6 +123,9 @@ impl Target {
                 Sink::Tree(Box::new(Tree::new(config, &root, below, rename_top)?))
             }
             Place::Stdout(writer) => Sink::Output(Box::new(Output::new(config, writer))),
+            Place::Nowhere { bytes_max, memory } => {
+                Sink::Discard(Box::new(Discard::new(config.digest, bytes_max, memory)))
+            }
         };
         Ok(Self { accept, ledger: Ledger::default(), sink })
     }
@@ -130,6 +139,9 @@ impl Target {
                 match &mut self.sink {
                     Sink::Tree(tree) => tree.on_data(&mut self.ledger, file, offset, &bytes)?,
                     Sink::Output(output) => output.on_data(&mut self.ledger, file, offset, &bytes)?,
+                    Sink::Discard(discard) => {
+                        discard.on_piece(&mut self.ledger, file, offset, Piece::Bytes(&bytes))?;
+                    }
                 }
                 let len = bytes.len() as u64;
                 bytes.clear();
@@ -141,6 +153,9 @@ impl Target {
                 match &mut self.sink {
                     Sink::Tree(tree) => tree.on_hole(&mut self.ledger, file, offset, len)?,
                     Sink::Output(output) => output.on_hole(&mut self.ledger, file, offset, len)?,
+                    Sink::Discard(discard) => {
+                        discard.on_piece(&mut self.ledger, file, offset, Piece::Hole(len))?;
+                    }
                 }
                 self.ledger.placed(file, offset, len, Vec::new());
                 Ok(())
@@ -150,6 +165,7 @@ impl Target {
                 match &mut self.sink {
                     Sink::Tree(tree) => tree.on_end(&mut self.ledger, file, size, digest),
                     Sink::Output(output) => output.on_end(&mut self.ledger, file, size, digest),
+                    Sink::Discard(discard) => discard.on_end(&mut self.ledger, file, size, digest),
                 }
             }
             Job::RawPiece(piece) => {
@@ -157,6 +173,7 @@ impl Target {
                 match &mut self.sink {
                     Sink::Tree(tree) => tree.on_raw_piece(&mut self.ledger, &piece),
                     Sink::Output(_) => Err(ProtocolViolation::Unwanted { file: piece.file }),
+                    Sink::Discard(discard) => discard.on_raw_piece(&mut self.ledger, &piece),
                 }
             }
             Job::RawEnd { file, size, digest } => {
@@ -164,13 +181,14 @@ impl Target {
                 match &mut self.sink {
                     Sink::Tree(tree) => tree.on_raw_end(&mut self.ledger, file, size, digest),
                     Sink::Output(_) => Err(ProtocolViolation::Unwanted { file }),
+                    Sink::Discard(discard) => discard.on_raw_end(&mut self.ledger, file, size, digest),
                 }
             }
             Job::Digest { file, size, digest } => {
                 self.ledger.check_announced(file)?;
                 match &mut self.sink {
                     Sink::Tree(tree) => tree.on_digest(&mut self.ledger, file, size, digest),
-                    Sink::Output(_) => Err(ProtocolViolation::Unwanted { file }),
+                    Sink::Output(_) | Sink::Discard(_) => Err(ProtocolViolation::Unwanted { file }),
                 }
             }
             Job::Failed { file, code, text } => {
@@ -181,6 +199,7 @@ impl Target {
                 match &mut self.sink {
                     Sink::Tree(tree) => tree.on_failed(&mut self.ledger, file, code, text)?,
                     Sink::Output(output) => output.on_failed(&mut self.ledger, file, code, text),
+                    Sink::Discard(discard) => discard.on_failed(&mut self.ledger, file, code, text),
                 }
                 Ok(())
             }
@@ -216,6 +235,7 @@ impl Target {
         match &self.sink {
             Sink::Tree(tree) => tree.expected().add_missing(&mut summary),
             Sink::Output(output) => output.expected().add_missing(&mut summary),
+            Sink::Discard(_) => {}
         }
         summary
     }
@@ -233,6 +253,7 @@ impl Target {
             match &mut self.sink {
                 Sink::Tree(tree) => tree.on_entry(&mut self.ledger, number, entry)?,
                 Sink::Output(output) => output.on_entry(&mut self.ledger, number, &entry)?,
+                Sink::Discard(discard) => discard.on_entry(&mut self.ledger, number, entry)?,
             }
         }
         Ok(())

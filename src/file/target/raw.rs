@@ -6,7 +6,7 @@ use super::receive::Piece;
 use super::tree::{Stage, Tree};
 use crate::file::failure::{Failure, reason, shown};
 use crate::limits;
-use crate::transfer::placement::PlaceError;
+use crate::transfer::placement::{PlaceError, Placement};
 use crate::transfer::raw::{Lack, RawPiece};
 use crate::wire::message::Code;
 
@@ -50,17 +50,10 @@ impl Tree {
         };
         incoming.ends_at(file, size)?;
         let receiving = incoming.receiving(kind);
-        let placed = receiving.placement.placed_bytes();
-        let Some(missing) = receiving.placement.missing(size) else {
+        let Some(lack) = lack_of(&receiving.placement, size) else {
+            let placed = receiving.placement.placed_bytes();
             return Err(ProtocolViolation::Incomplete { file, size, placed });
         };
-        let mut lack = Lack { bytes: size - placed, ..Lack::default() };
-        for range in missing {
-            match lack.ranges.len() < limits::RECORDS_PER_FRAME {
-                true => lack.ranges.push((range.start, range.end - range.start)),
-                false => lack.more_ranges += 1,
-            }
-        }
         let is_intact = lack.bytes == 0 && receiving.cursor.clone().finish(size) == Some(digest);
         if !is_intact {
             let failure = self.keep_damaged(file, size, &lack);
@@ -92,12 +85,30 @@ impl Tree {
                 }
             }
         };
-        let ranges = lack.ranges.len() as u64 + lack.more_ranges;
-        let text = match lack.bytes {
-            0 => format!("its bytes do not have the digest that the sender computed; {kept}"),
-            bytes if ranges == 1 => format!("{bytes} of {size} bytes are missing, in one piece; {kept}"),
-            bytes => format!("{bytes} of {size} bytes are missing, in {ranges} pieces; {kept}"),
-        };
-        Failure::new(Code::Integrity, incoming.path.as_bytes(), &text)
+        describe(incoming.path.as_bytes(), size, lack, &kept)
     }
+}
+
+/// What is missing of a file of `size` bytes; `None` if something lies beyond.
+pub(super) fn lack_of(placement: &Placement, size: u64) -> Option<Lack> {
+    let missing = placement.missing(size)?;
+    let mut lack = Lack { bytes: size - placement.placed_bytes(), ..Lack::default() };
+    for range in missing {
+        match lack.ranges.len() < limits::RECORDS_PER_FRAME {
+            true => lack.ranges.push((range.start, range.end - range.start)),
+            false => lack.more_ranges += 1,
+        }
+    }
+    Some(lack)
+}
+
+/// What a person is told of a file that lacks something or is damaged, with what becomes of the rest.
+pub(super) fn describe(path: &[u8], size: u64, lack: &Lack, rest: &str) -> Failure {
+    let ranges = lack.ranges.len() as u64 + lack.more_ranges;
+    let text = match lack.bytes {
+        0 => format!("its bytes do not have the digest that the sender computed; {rest}"),
+        bytes if ranges == 1 => format!("{bytes} of {size} bytes are missing, in one piece; {rest}"),
+        bytes => format!("{bytes} of {size} bytes are missing, in {ranges} pieces; {rest}"),
+    };
+    Failure::new(Code::Integrity, path, &text)
 }

@@ -356,7 +356,7 @@ impl Receiving {
 }
 
 impl Piece<'_> {
-    fn len(self) -> u64 {
+    pub(super) fn len(self) -> u64 {
         match self {
             Self::Bytes(bytes) => bytes.len() as u64,
             Self::Hole(len) => len,

@@ -224,7 +224,7 @@ fn an_ipv4_peer_has_one_address_over_tcp_and_udp() {
 
     // The client's two sockets differ in the port only.
     let (by_tcp, near) = runtime.block_on(async {
-        let near = crate::net::dial((Ipv4Addr::LOCALHOST, port).into()).await.unwrap();
+        let near = crate::net::dial((Ipv4Addr::LOCALHOST, port).into(), None).await.unwrap();
         (listener.accept().await.unwrap().1, near.local_addr().unwrap())
     });
     let to = (Ipv4Addr::LOCALHOST, port).into();
@@ -367,7 +367,7 @@ fn v4(options: UdpOptions) -> UdpSocket {
 /// the port of its own choice, so this tries more than one.
 fn both_at_one_port() -> Option<(Listener, UdpSocket)> {
     for _ in 0..20 {
-        let listener = Listener::bind((Ipv6Addr::UNSPECIFIED, 0).into()).unwrap();
+        let listener = Listener::bind((Ipv6Addr::UNSPECIFIED, 0).into(), None).unwrap();
         if listener.address().unwrap().is_ipv4() {
             skip("there is no IPv6 here");
             return None;

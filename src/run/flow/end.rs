@@ -66,6 +66,8 @@ pub struct End {
     waker: Arc<Waker>,
     start: Instant,
     core: Mutex<Core>,
+    /// What the socket had dropped at the start, where the system counts that.
+    drops_before: Option<u32>,
     /// What chunks that have begun may hold, bytes.
     room: AtomicU64,
     /// Until when the thread sleeps, nanoseconds since the start.
@@ -139,6 +141,7 @@ impl End {
             waker,
             start,
             core: Mutex::new(Core { side, answer_from: None, error: None }),
+            drops_before: hub.socket.drops(),
             room: AtomicU64::new(0),
             sleeps_until: AtomicU64::new(0),
             config,
@@ -249,7 +252,7 @@ impl End {
             }
             Side::Receiver(receiver, _) => {
                 if receiver.new_bytes() > 0 {
-                    self.session.note_flow(self.hub.receiver_report());
+                    self.session.note_flow(self.hub.receiver_report(receiver.stats(), self.drops_before));
                 }
                 receiver.wire_bytes()
             }

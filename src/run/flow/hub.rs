@@ -13,12 +13,16 @@ use std::{
 };
 
 use super::{
-    super::{clock, report::FlowReport, session::Session},
+    super::{
+        clock,
+        report::{FlowReport, ReceiverFigures},
+        session::Session,
+    },
     end::End,
     raw::RawFlow,
 };
 use crate::{
-    datagram,
+    datagram::{self, ReceiverStats},
     net::{
         Listener, UdpSocket, Waker,
         udp::{Batch, Received, Stop, Transmit, UdpOptions},
@@ -131,9 +135,19 @@ impl Shared {
         self.socket.address().port()
     }
 
-    /// What a receiver's report says of a flow.
-    pub fn receiver_report(&self) -> FlowReport {
-        FlowReport::Receiver { recv_buffer_bytes: self.socket.buffers().recv_bytes }
+    /// What a receiver's report says of a flow, before whose first datagram the socket had dropped `drops_before`.
+    pub fn receiver_report(&self, stats: ReceiverStats, drops_before: Option<u32>) -> FlowReport {
+        let ReceiverStats { received, out_of_order, duplicates, damaged } = stats;
+        let drops = self.socket.drops().zip(drops_before);
+        FlowReport::Receiver(ReceiverFigures {
+            recv_buffer_bytes: self.socket.buffers().recv_bytes,
+            received,
+            out_of_order,
+            duplicates,
+            damaged,
+            // A counter of the system's, which wraps.
+            dropped_by_socket: drops.map(|(after, before)| after.wrapping_sub(before).into()),
+        })
     }
 
     /// A name that no flow of this hub has.

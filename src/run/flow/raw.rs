@@ -23,8 +23,8 @@ use super::{
 };
 use crate::{
     datagram::{
-        FlowError,
-        raw::{RawReceiver, RawSender},
+        FlowError, ReceiverStats,
+        raw::{RawCounts, RawReceiver, RawSender},
     },
     limits,
     net::{Waker, udp},
@@ -181,8 +181,11 @@ impl RawFlow {
         let wire_bytes = match &self.lock().side {
             RawSide::Sender(sender) => sender.wire_bytes(),
             RawSide::Receiver(receiver) => {
-                if receiver.counts().received > 0 {
-                    self.session.note_flow(self.hub.receiver_report());
+                let RawCounts { received, out_of_order, duplicated: duplicates, damaged, .. } =
+                    receiver.counts();
+                if received > 0 {
+                    let stats = ReceiverStats { received, out_of_order, duplicates, damaged };
+                    self.session.note_flow(self.hub.receiver_report(stats, self.before.drops));
                 }
                 receiver.wire_bytes()
             }

@@ -9,13 +9,14 @@ use super::{
     super::{
         flow::FlowHost,
         report::{FlowReport, Move, RawFigures, Travel},
+        tcp::{TcpEnd, TcpTally},
     },
     Role, Session, Wakes,
 };
 use crate::{
     datagram::Placed,
     net::{TcpInfo, Waker},
-    transfer::{CONTROL, Carrier, Violation},
+    transfer::{Carrier, Violation},
     wire::{frame::Frame, message::Message},
 };
 
@@ -124,6 +125,7 @@ impl Session {
             Role::Receiver(receiver) => (receiver.is_raw(), receiver.raw_report()),
             Role::Lister(_) => (false, None),
         };
+        let is_receiver = matches!(state.role, Role::Receiver(_));
         let raw = report.map(|(sent, report)| RawFigures::new(sent, report, &state.raw_names));
         drop(state);
         let transport = match (by_tcp, by_flow) {
@@ -132,7 +134,8 @@ impl Session {
             (false, true) => "udp",
             (true, true) => "tcp+udp",
         };
-        Travel { transport, raw, ..self.lock_travel().0.clone() }
+        let tcp = self.lock_tcp().figures(is_receiver);
+        Travel { transport, tcp, raw, ..self.lock_travel().0.clone() }
     }
 
     pub(super) fn lock_travel(&self) -> MutexGuard<'_, (Travel, Vec<String>)> {
@@ -179,19 +182,25 @@ impl Session {
 
     /// What the kernel knows of a TCP connection.
     pub fn note_tcp(&self, carrier: Carrier, info: TcpInfo) {
-        self.tcp.lock().unwrap_or_else(PoisonError::into_inner).insert(carrier, info);
+        self.lock_tcp().note(carrier, info);
+    }
+
+    /// A TCP connection is gone, with what it has counted.
+    pub fn note_tcp_end(&self, carrier: Carrier, end: TcpEnd) {
+        self.lock_tcp().note_end(carrier, end);
     }
 
     /// Bytes that the kernel has sent over TCP in this session, and those of them that it sent again.
     pub fn tcp_bytes(&self) -> (u64, u64) {
-        let tcp = self.tcp.lock().unwrap_or_else(PoisonError::into_inner);
-        tcp.values().fold((0, 0), |(sent, resent), info| (sent + info.sent_bytes, resent + info.resent_bytes))
+        self.lock_tcp().bytes()
     }
 
     /// The round-trip time of the control connection.
     pub fn path_rtt(&self) -> Duration {
-        let tcp = self.tcp.lock().unwrap_or_else(PoisonError::into_inner);
-        let rtt = tcp.get(&CONTROL).map_or(Duration::ZERO, |info| info.min_rtt);
-        if rtt.is_zero() { RTT_GUESS } else { rtt }
+        self.lock_tcp().control_rtt().unwrap_or(RTT_GUESS)
+    }
+
+    fn lock_tcp(&self) -> MutexGuard<'_, TcpTally> {
+        self.tcp.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -139,7 +139,7 @@ impl Host {
             dry_run: false,
         };
         let hello = Hello::ours(self.chance.bytes(), None);
-        let opening = ClientOpening::new(Credential::Open, hello, Some(open));
+        let opening = ClientOpening::new(Credential::Open, hello, Some(open.into()));
         self.connect(now, net, CONTROL, opening);
     }
 
