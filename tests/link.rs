@@ -80,12 +80,37 @@ for size in (1252, 1253): s.sendto(bytes(size), (os.environ['HAUL_LINK_PEER'], 9
 }
 
 #[test]
+fn a_trace_is_replayed_from_its_file_in_each_direction() {
+    if !is_possible() {
+        return;
+    }
+    let place = Place::new();
+    // Nothing is carried before the tenth second; the queue holds three of these packets.
+    place.write("slow.down", "10000\n10000\n");
+    place.write("fast.up", "0\n1\n1\n2\n");
+    let program = "import os, socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+for k in range(10): s.sendto(bytes(1472), (os.environ['HAUL_LINK_PEER'], 9))";
+
+    let (there, back) = ("rtt=40ms,trace=slow.down,queue=4512B", "rtt=40ms,trace=fast.up");
+    let ended = place.haul(["--json", "link", there, "--back", back, "--", "python3", "-c", program]).with(0);
+
+    let object = ended.json();
+    assert_eq!((&object["there"]["spec"], &object["back"]["spec"]), (&there.into(), &back.into()));
+    assert_eq!((&object["there"]["offered"], &object["there"]["dropped_queue"]), (&10.into(), &7.into()));
+    assert_eq!(object["there"]["peak_queue_bytes"], 4512);
+    assert_eq!(object["there"]["machine"]["under_way"], 3);
+}
+
+#[test]
 fn each_direction_has_a_link_of_its_own() {
     if !is_possible() {
         return;
     }
     let object = link(&["rtt=2ms,dup=100%", "--back", "rtt=4ms,seed=9", "--", "true"]);
 
+    assert_eq!(object["host"]["counters"].as_object().map(|it| it.len() < 20), Some(true), "{object}");
+    assert!(object["peer"]["cpu_s"].is_f64() && object["command_elapsed_s"].is_f64(), "{object}");
     assert_eq!(object["there"]["spec"], "rtt=2ms,dup=100%");
     assert_eq!(object["back"]["spec"], "rtt=4ms,seed=9");
 }
@@ -217,6 +242,9 @@ fn a_command_line_that_makes_no_link_is_a_usage_error() {
     assert!(said(&["nowhere", "--", "true"]).stderr.contains("`nowhere` is no profile"));
     assert!(said(&["rtt=1"]).stderr.contains("a time such as 80ms"));
     assert!(said(&["lan"]).stderr.contains("a command is missing"));
+    place.write("trace", "1\n2\nthree\n");
+    assert!(said(&["trace=trace", "--", "true"]).stderr.contains("`trace`, line 3: a moment is"));
+    assert!(said(&["trace=none", "--", "true"]).stderr.contains("`none` cannot be read: No such file"));
     said(&[]);
 }
 

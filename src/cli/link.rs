@@ -27,6 +27,7 @@ use serde::Serialize;
 
 use super::exit::{Ending, Exit, Failure};
 use super::output::{JSON_VERSION, Output};
+use super::spec;
 use super::units;
 use crate::emulator::{self, Carried, EmulatorError, Flow, HostFacts, Machine, Plan, Share, Streams, Tally};
 use crate::link::{LinkConfig, PROFILES};
@@ -39,14 +40,15 @@ use crate::link::{LinkConfig, PROFILES};
 /// root where the system allows user namespaces and access to /dev/net/tun.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// The link: a profile, parts, or both: `rtt=80ms,rate=100mbit,loss=1%`, `wifi,loss=3%`
-    #[arg(required_unless_present = "list")]
+    /// The link: a profile, parts, or both: `rtt=80ms,rate=100mbit,loss=1%`, `wifi,loss=3%`; `trace=FILE` instead of a
+    /// rate replays a trace of mahimahi's form
+    #[arg(required_unless_present = "list", value_parser = spec::read)]
     pub spec: Option<LinkConfig>,
     /// The command and its arguments; without one, a shell
     #[arg(last = true)]
     pub command: Vec<OsString>,
     /// The link back to the command, where it differs; each direction takes half of its own rtt
-    #[arg(long, value_name = "SPEC")]
+    #[arg(long, value_name = "SPEC", value_parser = spec::read)]
     pub back: Option<LinkConfig>,
     /// What a shell runs on the other host: started before the command, which waits until something listens there, and
     /// ended after it
