@@ -14,7 +14,7 @@
 //!   that found room in the queue);
 //! - `flows`, in the order of their first packet: `protocol`, `source`, `destination`, `source_port` and
 //!   `destination_port` where there are some, and the same fates; `other_flows`: those after the first 1024, together;
-//! - `machine`: what the model does not know: packets `written`, `late` (by more than 1 ms), `waited` (perhaps for more
+//! - `machine`: what the model does not know: packets `read`, `written`, `late` (by more than 1 ms), `waited` (perhaps for more
 //!   than 1 ms before the link saw them), `dropped_by_device`, `overflowed`, `refused`, `not_taken`, `not_ipv4`,
 //!   `under_way`; `mean_lateness_us`, `latest_us`, `longest_wait_us`; `limits`, why the numbers may be the machine's.
 
@@ -130,6 +130,7 @@ struct JsonShare {
 
 #[derive(Serialize)]
 struct JsonMachine<'a> {
+    read: u64,
     written: u64,
     late: u64,
     waited: u64,
@@ -313,6 +314,7 @@ fn json_lane<'a>(config: &LinkConfig, tally: &Tally, limits: &'a [String]) -> Js
 
 fn json_machine<'a>(machine: &Machine, limits: &'a [String]) -> JsonMachine<'a> {
     JsonMachine {
+        read: machine.read,
         written: machine.written,
         late: machine.late,
         waited: machine.waited,

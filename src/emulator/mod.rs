@@ -19,6 +19,7 @@
 //! words        what the two tell each other
 //! lane         one direction: reads, asks the model, waits, writes
 //! schedule     packets until their moment
+//! runqueue     how long a lane waits for a processor
 //! tally, flow  what was done, in all and for each flow; whether the machine kept up
 //! samples      the same over time
 //! device       namespaces and the TUN interface
@@ -44,6 +45,7 @@ mod hosts;
 mod lane;
 mod plan;
 mod refusal;
+mod runqueue;
 mod samples;
 mod schedule;
 mod signals;

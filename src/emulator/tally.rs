@@ -56,6 +56,8 @@ pub struct Share {
 /// What the link's model knows nothing of. Packets, unless the name says otherwise.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Machine {
+    /// Read from the sending host's device and offered to the link.
+    pub read: u64,
     /// Handed to the receiving host.
     pub written: u64,
     /// Of these, late by more than [`LATE_BOUND`].
@@ -64,7 +66,8 @@ pub struct Machine {
     pub latest: Duration,
     /// Sum over all.
     pub lateness: Duration,
-    /// May have waited for longer than [`LATE_BOUND`] until the emulator read them, so that the link saw them late.
+    /// Of those read, may have waited for longer than [`LATE_BOUND`] until the emulator did, so that the link saw them
+    /// late.
     pub waited: u64,
     /// The longest that one may have waited.
     pub longest_wait: Duration,
@@ -175,6 +178,7 @@ impl Machine {
 
     /// A packet was read that may have waited for so long.
     pub(super) fn on_read(&mut self, waited: Duration) {
+        self.read += 1;
         self.waited += u64::from(waited > LATE_BOUND);
         self.longest_wait = self.longest_wait.max(waited);
     }
@@ -193,7 +197,7 @@ impl Machine {
         if late > MANY_PERCENT {
             limits.push(format!("{late:.1} % of the packets came more than {bound_ms} ms late"));
         }
-        let waited = percent(self.waited, self.written);
+        let waited = percent(self.waited, self.read);
         if waited > MANY_PERCENT {
             limits.push(format!(
                 "{waited:.1} % may have waited for more than {bound_ms} ms before the link saw them"
@@ -319,5 +323,17 @@ mod tests {
 
         assert_eq!(limits[0], "1.1 % of the packets came more than 1 ms late");
         assert_eq!(limits[1..], ["3 packets found the device's own queue full"]);
+    }
+
+    #[test]
+    fn the_share_that_waited_is_one_of_what_was_read() {
+        let mut machine = Machine::default();
+        for _ in 0..4 {
+            machine.on_read(Duration::from_millis(2));
+        }
+        machine.on_written(Duration::ZERO, Duration::ZERO);
+
+        let said = "100.0 % may have waited for more than 1 ms before the link saw them";
+        assert_eq!(machine.limits(), [said]);
     }
 }
