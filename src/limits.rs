@@ -162,6 +162,11 @@ pub const LINK_FLOWS_MAX: usize = 1024;
 /// Packets that one direction of an emulated link keeps until their moment, bytes of their buffers. Two seconds of
 /// what the emulator can carry.
 pub const LINK_HELD_MAX_BYTES: usize = 512 << 20;
+/// Intervals of which one direction of an emulated link keeps what happened in them; later ones are not kept. A day in
+/// seconds, in some megabytes.
+pub const LINK_SAMPLES_MAX: usize = 100_000;
+/// Counters of the kernel that a host tells at its end. Current kernels have some 400, of which few are not zero.
+pub const LINK_COUNTERS_MAX: usize = 512;
 
 // --- Times ---------------------------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ use std::process::Command;
 use rustix::process::Signal;
 use serde_json::Value;
 
+use common::datagrams::{RECEIVER, SENDER};
 use common::{Ended, Place, skip};
 
 /// Sends 500 datagrams of 100 bytes of content; nobody has to listen.
@@ -80,12 +81,88 @@ for size in (1252, 1253): s.sendto(bytes(size), (os.environ['HAUL_LINK_PEER'], 9
 }
 
 #[test]
+fn a_trace_is_replayed_from_its_file_in_each_direction() {
+    if !is_possible() {
+        return;
+    }
+    let place = Place::new();
+    // Nothing is carried before the tenth second; the queue holds three of these packets.
+    place.write("slow.down", "10000\n10000\n");
+    place.write("fast.up", "0\n1\n1\n2\n");
+    let program = "import os, socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+for k in range(10): s.sendto(bytes(1472), (os.environ['HAUL_LINK_PEER'], 9))";
+
+    let (there, back) = ("rtt=40ms,trace=slow.down,queue=4512B", "rtt=40ms,trace=fast.up");
+    let ended = place.haul(["--json", "link", there, "--back", back, "--", "python3", "-c", program]).with(0);
+
+    let object = ended.json();
+    assert_eq!((&object["there"]["spec"], &object["back"]["spec"]), (&there.into(), &back.into()));
+    assert_eq!((&object["there"]["offered"], &object["there"]["dropped_queue"]), (&10.into(), &7.into()));
+    assert_eq!(object["there"]["peak_queue_bytes"], 4512);
+    assert_eq!(object["there"]["machine"]["under_way"], 3);
+}
+
+#[test]
+fn a_queue_takes_what_fits_it_to_the_byte() {
+    if !is_possible() {
+        return;
+    }
+    let place = Place::new();
+    place.write("slow", "10000\n10000\n");
+    let program = "import os, socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+for k in range(10): s.sendto(bytes(1472), (os.environ['HAUL_LINK_PEER'], 9))";
+
+    for (queue, dropped) in [("6016B", 6), ("6015B", 7)] {
+        let spec = format!("rtt=1ms,trace=slow,queue={queue}");
+        let ended = place.haul(["--json", "link", &spec, "--", "python3", "-c", program]).with(0);
+        assert_eq!(ended.json()["there"]["dropped_queue"], dropped, "{queue}");
+    }
+}
+
+#[test]
+fn a_receiver_sees_every_loss_copy_and_damage_that_the_link_counts() {
+    if !is_possible() {
+        return;
+    }
+    let place = Place::new();
+    place.write("receiver", RECEIVER);
+    let peer = "exec python3 receiver seen";
+    let send = ["python3", "-c", SENDER, "2000", "1000", "10", "0.001"];
+
+    let spec = "rtt=10ms,loss=5%,dup=5%,corrupt=5%";
+    let ended = place.haul([&["--json", "link", spec, "--peer", peer, "--"], &send[..]].concat()).with(0);
+
+    let object = ended.json();
+    let flows = object["there"]["flows"].as_array().unwrap();
+    let flow = flows.iter().find(|flow| flow["destination_port"] == 9).unwrap();
+    let count = |name: &str| flow[name].as_u64().unwrap();
+    let seen: Value = serde_json::from_slice(&std::fs::read(place.path("seen")).unwrap()).unwrap();
+    let intact = seen["numbers"].as_array().unwrap().len() as u64;
+    let damaged = seen["damaged"].as_u64().unwrap();
+    assert_eq!((count("offered"), count("dropped_queue")), (2000, 0));
+    assert_eq!(count("delivered"), 2000 - count("dropped_loss") + count("duplicated"));
+    // What is damaged in its headers may be lost, damaged or whole to the receiver.
+    let in_headers = count("corrupted_headers");
+    assert!(damaged.abs_diff(count("corrupted") - in_headers) <= in_headers, "{flow} {damaged}");
+    assert!((count("delivered") - count("corrupted")).abs_diff(intact) <= in_headers, "{flow} {intact}");
+    let mut numbers: Vec<_> =
+        seen["numbers"].as_array().unwrap().iter().map(|it| it.as_u64().unwrap()).collect();
+    assert!(numbers.is_sorted(), "a quiet link keeps the order");
+    numbers.dedup();
+    assert!(numbers.len() as u64 <= 2000 - count("dropped_loss"), "{flow}");
+}
+
+#[test]
 fn each_direction_has_a_link_of_its_own() {
     if !is_possible() {
         return;
     }
     let object = link(&["rtt=2ms,dup=100%", "--back", "rtt=4ms,seed=9", "--", "true"]);
 
+    assert_eq!(object["host"]["counters"].as_object().map(|it| it.len() < 20), Some(true), "{object}");
+    assert!(object["peer"]["cpu_s"].is_f64() && object["command_elapsed_s"].is_f64(), "{object}");
     assert_eq!(object["there"]["spec"], "rtt=2ms,dup=100%");
     assert_eq!(object["back"]["spec"], "rtt=4ms,seed=9");
 }
@@ -217,6 +294,9 @@ fn a_command_line_that_makes_no_link_is_a_usage_error() {
     assert!(said(&["nowhere", "--", "true"]).stderr.contains("`nowhere` is no profile"));
     assert!(said(&["rtt=1"]).stderr.contains("a time such as 80ms"));
     assert!(said(&["lan"]).stderr.contains("a command is missing"));
+    place.write("trace", "1\n2\nthree\n");
+    assert!(said(&["trace=trace", "--", "true"]).stderr.contains("`trace`, line 3: a moment is"));
+    assert!(said(&["trace=none", "--", "true"]).stderr.contains("`none` cannot be read: No such file"));
     said(&[]);
 }
 

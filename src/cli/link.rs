@@ -1,19 +1,24 @@
 //! `haul link SPEC -- COMMAND`: runs any command on one end of an emulated link, and says what the link did.
 //!
 //! With `--json`, one object: `version`, `command` (`link`), `exit_code` (the command's), `peer_exit_code` (of what
-//! `--peer` ran, if it ended before the command did), `elapsed_s`, `limited_by_machine` (whether the machine was too slow
-//! to be this link), and `there` (from the command's host) and `back`, each with
+//! `--peer` ran, if it ended before the command did), `elapsed_s` (of the link), `command_elapsed_s` (of the command),
+//! `limited_by_machine` (whether the machine was too slow to be this link), `host` (the command's) and `peer`, each null if
+//! it was killed or an object with `cpu_s` (user and system time of all that ran there), `peak_rss_bytes` (of the largest of
+//! these processes) and `counters` (the kernel's in that network, such as `Tcp.RetransSegs`, those that are not zero), and
+//! `there` (from the command's host) and `back`, each with
 //!
 //! - `spec`, with everything that differs from the defaults;
 //! - the packets' fates (`offered`, `offered_bytes`, `delivered` and `delivered_bytes` with copies, `dropped_queue`,
 //!   `dropped_policer`, `dropped_blackout`, `dropped_loss`, `dropped_mtu`, `duplicated`, `corrupted` of the delivered,
-//!   `corrupted_headers` of these those that no program sees, `late`, `overtaking`) and `peak_queue_bytes`;
+//!   `corrupted_headers` of these those that no program sees, `late`, `overtaking`), `peak_queue_bytes` and `mean_queue_delay_us` (of the packets
+//!   that found room in the queue);
 //! - `flows`, in the order of their first packet: `protocol`, `source`, `destination`, `source_port` and
 //!   `destination_port` where there are some, and the same fates; `other_flows`: those after the first 1024, together;
-//! - `machine`: what the model does not know: packets `written`, `late` (by more than 1 ms), `waited` (perhaps for more
+//! - `machine`: what the model does not know: packets `read`, `written`, `late` (by more than 1 ms), `waited` (perhaps for more
 //!   than 1 ms before the link saw them), `dropped_by_device`, `overflowed`, `refused`, `not_taken`, `not_ipv4`,
 //!   `under_way`; `mean_lateness_us`, `latest_us`, `longest_wait_us`; `limits`, why the numbers may be the machine's.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::{self, IsTerminal as _};
 use std::net::Ipv4Addr;
@@ -22,8 +27,9 @@ use serde::Serialize;
 
 use super::exit::{Ending, Exit, Failure};
 use super::output::{JSON_VERSION, Output};
+use super::spec;
 use super::units;
-use crate::emulator::{self, Carried, EmulatorError, Flow, Machine, Plan, Share, Tally};
+use crate::emulator::{self, Carried, EmulatorError, Flow, HostFacts, Machine, Plan, Share, Streams, Tally};
 use crate::link::{LinkConfig, PROFILES};
 
 /// Run a command on one end of an emulated link
@@ -34,14 +40,15 @@ use crate::link::{LinkConfig, PROFILES};
 /// root where the system allows user namespaces and access to /dev/net/tun.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// The link: a profile, parts, or both: `rtt=80ms,rate=100mbit,loss=1%`, `wifi,loss=3%`
-    #[arg(required_unless_present = "list")]
+    /// The link: a profile, parts, or both: `rtt=80ms,rate=100mbit,loss=1%`, `wifi,loss=3%`; `trace=FILE` instead of a
+    /// rate replays a trace of mahimahi's form
+    #[arg(required_unless_present = "list", value_parser = spec::read)]
     pub spec: Option<LinkConfig>,
     /// The command and its arguments; without one, a shell
     #[arg(last = true)]
     pub command: Vec<OsString>,
     /// The link back to the command, where it differs; each direction takes half of its own rtt
-    #[arg(long, value_name = "SPEC")]
+    #[arg(long, value_name = "SPEC", value_parser = spec::read)]
     pub back: Option<LinkConfig>,
     /// What a shell runs on the other host: started before the command, which waits until something listens there, and
     /// ended after it
@@ -63,9 +70,19 @@ struct JsonLink<'a> {
     exit_code: u8,
     peer_exit_code: Option<u8>,
     elapsed_s: f64,
+    command_elapsed_s: f64,
     limited_by_machine: bool,
+    host: Option<JsonHost<'a>>,
+    peer: Option<JsonHost<'a>>,
     there: JsonLane<'a>,
     back: JsonLane<'a>,
+}
+
+#[derive(Serialize)]
+struct JsonHost<'a> {
+    cpu_s: f64,
+    peak_rss_bytes: u64,
+    counters: &'a BTreeMap<String, u64>,
 }
 
 #[derive(Serialize)]
@@ -108,10 +125,12 @@ struct JsonShare {
     late: u64,
     overtaking: u64,
     peak_queue_bytes: u64,
+    mean_queue_delay_us: u128,
 }
 
 #[derive(Serialize)]
 struct JsonMachine<'a> {
+    read: u64,
     written: u64,
     late: u64,
     waited: u64,
@@ -189,11 +208,10 @@ fn plan(args: &Args, out: &Output) -> anyhow::Result<Plan> {
     let mtu_bytes = args.mtu.unwrap_or(u16::try_from(longest).unwrap_or(u16::MAX));
     Ok(Plan {
         mtu_bytes,
-        there,
         back,
-        command,
         peer: peer.map(|line| vec!["/bin/sh".into(), "-c".into(), line.clone()]).unwrap_or_default(),
-        stdout_is_taken: out.is_json(),
+        streams: if out.is_json() { Streams::OursForPeople } else { Streams::Ours },
+        ..Plan::new(there, command)
     })
 }
 
@@ -217,7 +235,7 @@ fn failed(error: &EmulatorError, out: &Output) -> anyhow::Result<Ending> {
             return Ok(Ending::Program(code));
         }
         EmulatorError::Refused(_) => Exit::LocalFile,
-        EmulatorError::HostLost | EmulatorError::Io(_) => Exit::Unexpected,
+        EmulatorError::HostLost { .. } | EmulatorError::Io(_) => Exit::Unexpected,
     };
     Err(Failure::new(exit, error.to_string()).into())
 }
@@ -262,19 +280,23 @@ fn share_line(share: &Share) -> String {
         }
     }
     if share.peak_queue_bytes > 0 {
-        line += &format!("; queue at most {}", units::bytes(share.peak_queue_bytes));
+        let (peak, mean) = (units::bytes(share.peak_queue_bytes), share.mean_queue_delay());
+        line += &format!("; queue at most {peak} (mean wait {:.1} ms)", 1000.0 * mean.as_secs_f64());
     }
     line
 }
 
-fn json<'a>(plan: &Plan, carried: &Carried, limits: &'a [Vec<String>; 2]) -> JsonLink<'a> {
+fn json<'a>(plan: &Plan, carried: &'a Carried, limits: &'a [Vec<String>; 2]) -> JsonLink<'a> {
     JsonLink {
         version: JSON_VERSION,
         command: "link",
         exit_code: carried.code,
         peer_exit_code: carried.peer_code,
         elapsed_s: carried.elapsed.as_secs_f64(),
+        command_elapsed_s: carried.command_elapsed.as_secs_f64(),
         limited_by_machine: limits.iter().any(|it| !it.is_empty()),
+        host: carried.host.as_ref().map(JsonHost::from),
+        peer: carried.peer.as_ref().map(JsonHost::from),
         there: json_lane(&plan.there, &carried.there, &limits[0]),
         back: json_lane(&plan.back, &carried.back, &limits[1]),
     }
@@ -292,6 +314,7 @@ fn json_lane<'a>(config: &LinkConfig, tally: &Tally, limits: &'a [String]) -> Js
 
 fn json_machine<'a>(machine: &Machine, limits: &'a [String]) -> JsonMachine<'a> {
     JsonMachine {
+        read: machine.read,
         written: machine.written,
         late: machine.late,
         waited: machine.waited,
@@ -305,6 +328,13 @@ fn json_machine<'a>(machine: &Machine, limits: &'a [String]) -> JsonMachine<'a> 
         latest_us: machine.latest.as_micros(),
         longest_wait_us: machine.longest_wait.as_micros(),
         limits,
+    }
+}
+
+impl<'a> From<&'a HostFacts> for JsonHost<'a> {
+    fn from(facts: &'a HostFacts) -> Self {
+        let HostFacts { cpu, peak_rss_bytes, counters } = facts;
+        Self { cpu_s: cpu.as_secs_f64(), peak_rss_bytes: *peak_rss_bytes, counters }
     }
 }
 
@@ -340,6 +370,7 @@ impl From<&Share> for JsonShare {
             late: it.late,
             overtaking: it.overtaking,
             peak_queue_bytes: share.peak_queue_bytes,
+            mean_queue_delay_us: share.mean_queue_delay().as_micros(),
         }
     }
 }

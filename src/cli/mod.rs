@@ -11,6 +11,7 @@
 //! digests    digests of many files by several threads, in order
 //! peer       addresses, tickets, known keys
 //! transfer   what all commands that move files have in common
+//! spec       a link as it is typed
 //! send  get  ls  serve (also recv, offer)  hash  verify  link  completions  man      commands
 //! ```
 //!
@@ -40,6 +41,8 @@ mod raw;
 pub mod retry;
 pub mod send;
 pub mod serve;
+#[cfg(target_os = "linux")]
+pub mod spec;
 pub mod transfer;
 pub mod tree;
 pub mod units;

@@ -5,10 +5,11 @@
 
 use std::fs;
 use std::io;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::process::{
-    Pid, Signal, WaitOptions, WaitStatus, getpid, kill_process, set_child_subreaper, wait,
+    Pid, Signal, WaitOptions, WaitStatus, getpid, kill_process, set_child_subreaper, wait, waitpid,
 };
 use tokio::signal::unix::{Signal as Signals, SignalKind, signal};
 use tokio::time::{Instant, sleep_until};
@@ -44,6 +45,11 @@ impl Children {
 
     /// Ends all descendants: asks, and after a grace forces.
     pub(super) async fn end_all(&mut self) {
+        while let Some(Reaped::One(..)) = reap() {}
+        if reap().is_none() {
+            // Mostly so, and it saves looking at every process of the machine.
+            return;
+        }
         signal_all(Signal::TERM);
         let mut until = Instant::now() + GRACE;
         for _ in 0..FORCED_MAX {
@@ -86,6 +92,31 @@ pub(super) fn signal_all(signal: Signal) {
     for pid in descendants_of(getpid(), &parents()) {
         // It may have ended.
         let _ = kill_process(pid, signal);
+    }
+}
+
+/// The name of the network that a process is in, while it runs.
+pub(super) fn network_of(pid: i32) -> Option<PathBuf> {
+    fs::read_link(format!("/proc/{pid}/ns/net")).ok()
+}
+
+/// Ends the descendants that are in a network: those of a host that was killed, and cannot end them itself. Others that
+/// this process has started are left alone.
+pub(super) fn end_all_in(network: &Path) {
+    for _ in 0..FORCED_MAX {
+        let mut found = descendants_of(getpid(), &parents());
+        found.retain(|pid| network_of(pid.as_raw_pid()).is_some_and(|it| it == network));
+        if found.is_empty() {
+            return;
+        }
+        for pid in &found {
+            // It may have ended.
+            let _ = kill_process(*pid, Signal::KILL);
+        }
+        for pid in found {
+            // Who has another parent that still runs is not ours to wait for.
+            let _ = waitpid(Some(pid), WaitOptions::empty());
+        }
     }
 }
 

@@ -28,6 +28,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::descendants::{Children, Reaped, adopt, reap, signal_all};
 use super::device::{dropped_by_interface, enter_network, is_listening, make_interface};
+use super::facts::HostFacts;
 use super::refusal::{Refusal, Step};
 use super::words::{End, FromHost, Program, ToHost, Wish};
 
@@ -70,7 +71,9 @@ async fn serve() -> io::Result<()> {
     let mut children = Children::new()?;
     attend(&emulator, &mut children).await?;
     children.end_all().await;
-    emulator.tell(&FromHost::Over { dropped_by_device: dropped_by_interface() }, None)
+    // Nothing runs any more, so that this is all there will be.
+    emulator
+        .tell(&FromHost::Over { dropped_by_device: dropped_by_interface(), facts: HostFacts::read() }, None)
 }
 
 fn become_host(wish: &Wish) -> Result<(bool, OwnedFd), Refusal> {

@@ -20,10 +20,13 @@ use rustix::io::Errno;
 
 use super::clock::Clock;
 use super::flow::Headers;
+use super::plan::Plan;
+use super::runqueue::RunDelay;
+use super::samples::Sampler;
 use super::schedule::{Schedule, Waiting};
-use super::tally::Tally;
+use super::tally::{Before, Tally};
 use crate::limits;
-use crate::link::{Direction, Link, LinkConfig};
+use crate::link::{Direction, Link};
 
 /// A lane that runs.
 #[derive(Debug)]
@@ -39,7 +42,7 @@ pub(super) struct Stop {
     bell: Arc<OwnedFd>,
 }
 
-/// Ends the lanes.
+/// Ends the lanes when it is dropped.
 #[derive(Debug)]
 pub(super) struct Stopper {
     is_over: Arc<AtomicBool>,
@@ -56,8 +59,12 @@ struct Lane {
     link: Link,
     schedule: Schedule,
     tally: Tally,
+    /// Takes note of each interval, if asked to.
+    sampler: Option<Sampler>,
     /// When there was nothing to read the last time: no packet waits for longer.
     read_all_at: Duration,
+    /// What comes between the moment that should wake the thread and its waking; of its own thread.
+    run_delay: Option<RunDelay>,
     /// Buffers without a packet.
     free: Vec<Box<[u8]>>,
     /// Room for the longest packet of the sending host.
@@ -76,9 +83,9 @@ pub(super) fn stop() -> io::Result<(Stopper, Stop)> {
     Ok((Stopper { is_over: is_over.clone(), _bell: rope }, Stop { is_over, bell: Arc::new(bell) }))
 }
 
-impl Stopper {
-    /// Ends them.
-    pub(super) fn stop(self) {
+impl Drop for Stopper {
+    fn drop(&mut self) {
+        // Before the bell, which goes with this value.
         self.is_over.store(true, Ordering::Relaxed);
     }
 }
@@ -86,13 +93,16 @@ impl Stopper {
 impl RunningLane {
     /// Starts to carry packets between two TUN devices; they must not block.
     pub(super) fn start(
-        config: &LinkConfig,
         direction: Direction,
-        mtu_bytes: u16,
+        plan: &Plan,
         clock: Clock,
         stop: Stop,
         (from, to): (OwnedFd, OwnedFd),
     ) -> io::Result<Self> {
+        let config = match direction {
+            Direction::Forward => &plan.there,
+            Direction::Backward => &plan.back,
+        };
         let lane = Lane {
             from,
             to,
@@ -100,9 +110,11 @@ impl RunningLane {
             link: Link::new(config, direction),
             schedule: Schedule::default(),
             tally: Tally::default(),
+            sampler: plan.sample_every.map(Sampler::new),
             read_all_at: clock.now(),
+            run_delay: None,
             free: Vec::new(),
-            buffer_bytes: mtu_bytes.into(),
+            buffer_bytes: plan.mtu_bytes.into(),
         };
         let name = match direction {
             Direction::Forward => "link there",
@@ -122,12 +134,16 @@ impl Lane {
     fn run(mut self, stop: &Stop) -> io::Result<Tally> {
         // Wakes within microseconds of a packet's moment instead of 50 later. It works without.
         let _ = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1));
+        self.run_delay = Some(RunDelay::of_this_thread());
         while !stop.is_over.load(Ordering::Relaxed) {
             let was_due = self.write_due();
             let was_there = self.read_batch()?;
             if !was_due && !was_there {
                 self.sleep(&stop.bell)?;
             }
+        }
+        if let Some(sampler) = self.sampler {
+            self.tally.samples = sampler.finish(self.clock.now());
         }
         self.tally.machine.under_way = self.schedule.len().try_into().unwrap_or(u64::MAX);
         Ok(self.tally)
@@ -145,7 +161,12 @@ impl Lane {
 
     fn write(&mut self, due: Waiting, now: Duration) {
         match rustix::io::write(&self.to, &due.buffer[..due.len_bytes]) {
-            Ok(_) => self.tally.machine.on_written(due.at, now),
+            Ok(_) => {
+                self.tally.machine.on_written(due.at, now);
+                if let Some(sampler) = &mut self.sampler {
+                    sampler.on_delivery(now, due.len_bytes);
+                }
+            }
             // A device takes no packet of which the version is wrong.
             Err(Errno::INVAL) if due.is_damaged => self.tally.machine.refused += 1,
             Err(_) => self.tally.machine.not_taken += 1,
@@ -179,9 +200,12 @@ impl Lane {
         };
         let now = self.clock.now();
         self.tally.machine.on_read(now.saturating_sub(self.read_all_at));
-        let before = *self.link.counters();
+        let before = Before::of(&self.link, now);
         let fate = self.link.offer(now, len);
-        self.tally.on_offer(now, &self.link, &before, &headers, &fate);
+        let share = self.tally.on_offer(now, &self.link, &before, &headers, &fate);
+        if let Some(sampler) = &mut self.sampler {
+            sampler.on_offer(now, &share);
+        }
 
         let [first, copy] = {
             let mut deliveries = fate.deliveries();
@@ -203,7 +227,7 @@ impl Lane {
     }
 
     /// Until there is something to read or to write, or all is over.
-    fn sleep(&self, bell: &OwnedFd) -> io::Result<()> {
+    fn sleep(&mut self, bell: &OwnedFd) -> io::Result<()> {
         let wait = match self.schedule.next_at() {
             None => None,
             Some(at) => {
@@ -213,9 +237,13 @@ impl Lane {
         };
         let mut watched = [PollFd::new(&self.from, PollFlags::IN), PollFd::new(bell, PollFlags::IN)];
         match poll(&mut watched, wait.as_ref()) {
-            Ok(_) | Err(Errno::INTR) => Ok(()),
-            Err(errno) => Err(errno.into()),
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno.into()),
         }
+        // A packet wakes the thread, so that none waits for longer than that takes.
+        let waking = self.run_delay.as_mut().map_or(Duration::ZERO, RunDelay::since_last);
+        self.read_all_at = self.read_all_at.max(self.clock.now().saturating_sub(waking));
+        Ok(())
     }
 
     fn keep(&mut self, buffer: Box<[u8]>) {

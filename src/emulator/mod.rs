@@ -11,16 +11,22 @@
 //! ```
 //!
 //! ```text
-//! hosts        starts and ends the hosts, and knows the whole run
-//! host         a host's process: its network and the program there
+//! plan         what a run is to be, and what came of it
+//! hosts        the whole run
+//! handle       starts, ends and talks to a host's process
+//! host         that process: its network and the program there
+//! facts        what a host knows of itself at its end
 //! words        what the two tell each other
 //! lane         one direction: reads, asks the model, waits, writes
 //! schedule     packets until their moment
+//! runqueue     how long a lane waits for a processor
 //! tally, flow  what was done, in all and for each flow; whether the machine kept up
+//! samples      the same over time
 //! device       namespaces and the TUN interface
 //! refusal      what to change where the system allows none of it
 //! descendants  all processes of a host, to end them
-//! system       two system calls
+//! signals      what would end the caller, and is for the command
+//! system       three system calls
 //! clock        the door to the clock
 //! ```
 //!
@@ -31,16 +37,25 @@
 mod clock;
 mod descendants;
 mod device;
+mod facts;
 mod flow;
+mod handle;
 pub mod host;
 mod hosts;
 mod lane;
+mod plan;
 mod refusal;
+mod runqueue;
+mod samples;
 mod schedule;
+mod signals;
 mod system;
 mod tally;
 mod words;
 
+pub use facts::HostFacts;
 pub use flow::FlowKey;
-pub use hosts::{Carried, EmulatorError, HOST, PEER, Plan, run};
+pub use hosts::{HOST, PEER, run};
+pub use plan::{Carried, EmulatorError, OURSELVES, Plan, Side, Streams};
+pub use samples::Sample;
 pub use tally::{Flow, LATE_BOUND, Machine, Share, Tally};

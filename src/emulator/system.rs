@@ -1,10 +1,13 @@
-//! System calls that no crate makes for us: leaving a network, and setting up a network interface.
+//! System calls that no crate makes for us: leaving a network, setting up a network interface, and asking what ended
+//! children took.
 
-#![expect(unsafe_code, reason = "two system calls, one wrapper each")]
+#![expect(unsafe_code, reason = "three system calls, one wrapper each")]
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, AsRawFd as _};
+use std::time::Duration;
 
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 
@@ -59,6 +62,34 @@ pub(super) fn ask(device: impl AsFd, name: &str, request: Request) -> io::Result
     // ifreq`, whose size, alignment and layout `Packed` has; the kernel reads and writes within it and keeps no pointer.
     let result = unsafe { libc::ioctl(device.as_fd().as_raw_fd(), code, &raw mut packed) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// What processes took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Usage {
+    /// User and system time of all of them.
+    pub(super) cpu: Duration,
+    /// The most memory that the largest of them had, bytes.
+    pub(super) peak_rss_bytes: u64,
+}
+
+/// What this process's children took that have ended and were waited for, and theirs.
+pub(super) fn usage_of_children() -> io::Result<Usage> {
+    let mut usage = MaybeUninit::<libc::rusage>::zeroed();
+    // SAFETY: the pointer is to a `struct rusage` that lives for the whole call, which is all that the call asks for.
+    let result = unsafe { libc::getrusage(libc::RUSAGE_CHILDREN, usage.as_mut_ptr()) };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: a `struct rusage` is numbers only, of which zeros are some, and the call has filled it.
+    let usage = unsafe { usage.assume_init() };
+    let kib = u64::try_from(usage.ru_maxrss).unwrap_or(0);
+    Ok(Usage { cpu: time(usage.ru_utime) + time(usage.ru_stime), peak_rss_bytes: kib.saturating_mul(1024) })
+}
+
+fn time(value: libc::timeval) -> Duration {
+    let part = |it| u64::try_from(it).unwrap_or(0);
+    Duration::from_secs(part(value.tv_sec)) + Duration::from_micros(part(value.tv_usec))
 }
 
 /// Writes what is asked in the kernel's form; gives the call's code.
@@ -122,6 +153,13 @@ mod tests {
         let refused = ask(&socket, "haul-no-such", Request::Mtu(1500)).unwrap_err();
 
         assert!(matches!(refused.raw_os_error(), Some(libc::ENODEV | libc::EPERM)), "{refused}");
+    }
+
+    #[test]
+    fn a_child_that_ended_has_taken_memory() {
+        std::process::Command::new("true").status().unwrap();
+
+        assert!(usage_of_children().unwrap().peak_rss_bytes > 0);
     }
 
     #[test]

@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use super::flow::{FlowKey, Headers};
+use super::samples::Sample;
 use crate::limits;
-use crate::link::{Counters, Fate, Link};
+use crate::link::{Cause, Counters, Fate, Link};
 
 /// A delivery that is late by more than this is counted: as much as a round trip may be off.
 pub const LATE_BOUND: Duration = Duration::from_millis(1);
@@ -21,6 +22,9 @@ pub struct Tally {
     pub other_flows: Share,
     /// Where the machine stood in the link's place.
     pub machine: Machine,
+    /// What happened in each interval since the link's first moment, the one that holds its last included; empty if
+    /// nobody asked for it.
+    pub samples: Vec<Sample>,
     /// Where a flow's counts are.
     places: HashMap<FlowKey, usize>,
     /// The flow of the last packet, which mostly is that of the next.
@@ -45,11 +49,15 @@ pub struct Share {
     pub corrupted_headers: u64,
     /// The most that the queue held when one of its packets had come, bytes with framing.
     pub peak_queue_bytes: u64,
+    /// What the packets waited in the bottleneck's queue, all together; that which found no room there did not wait.
+    pub queue_delay_sum: Duration,
 }
 
 /// What the link's model knows nothing of. Packets, unless the name says otherwise.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Machine {
+    /// Read from the sending host's device and offered to the link.
+    pub read: u64,
     /// Handed to the receiving host.
     pub written: u64,
     /// Of these, late by more than [`LATE_BOUND`].
@@ -58,7 +66,8 @@ pub struct Machine {
     pub latest: Duration,
     /// Sum over all.
     pub lateness: Duration,
-    /// May have waited for longer than [`LATE_BOUND`] until the emulator read them, so that the link saw them late.
+    /// Of those read, may have waited for longer than [`LATE_BOUND`] until the emulator did, so that the link saw them
+    /// late.
     pub waited: u64,
     /// The longest that one may have waited.
     pub longest_wait: Duration,
@@ -76,30 +85,41 @@ pub struct Machine {
     pub under_way: u64,
 }
 
+/// A link as a packet finds it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Before {
+    counters: Counters,
+    queue_delay: Duration,
+}
+
 impl Tally {
-    /// A packet was offered to the link at `now`; `before` are the link's counters from before that.
+    /// A packet was offered to the link at `now`, and this became of it; `before` is the link from before that. Gives
+    /// the packet's share of the traffic.
     pub(super) fn on_offer(
         &mut self,
         now: Duration,
         link: &Link,
-        before: &Counters,
+        before: &Before,
         headers: &Headers,
         fate: &Fate,
-    ) {
+    ) -> Share {
+        let has_waited = !matches!(fate, Fate::Dropped(Cause::Queue | Cause::Policer));
         let share = Share {
-            counters: *link.counters() - *before,
+            counters: *link.counters() - before.counters,
             corrupted_headers: fate
                 .deliveries()
                 .filter(|delivery| delivery.flipped_bit.is_some_and(|bit| headers.holds(bit)))
                 .map(|_| 1)
                 .sum(),
             peak_queue_bytes: link.queue_bytes(now),
+            queue_delay_sum: if has_waited { before.queue_delay } else { Duration::ZERO },
         };
         self.total.add(&share);
         match self.place(headers.flow) {
             Some(place) => self.flows[place].share.add(&share),
             None => self.other_flows.add(&share),
         }
+        share
     }
 
     fn place(&mut self, key: FlowKey) -> Option<usize> {
@@ -122,11 +142,27 @@ impl Tally {
     }
 }
 
+impl Before {
+    /// What the next packet finds at `now`.
+    pub(super) fn of(link: &Link, now: Duration) -> Self {
+        Self { counters: *link.counters(), queue_delay: link.queue_delay(now) }
+    }
+}
+
 impl Share {
-    fn add(&mut self, more: &Self) {
+    /// How long those of its packets that entered the bottleneck's queue waited there on average, until their first bit
+    /// was on the line; zero if there were none.
+    pub fn mean_queue_delay(&self) -> Duration {
+        let counters = &self.counters;
+        let entered = counters.offered - counters.dropped_queue - counters.dropped_policer;
+        Duration::from_secs_f64(self.queue_delay_sum.as_secs_f64() / entered.max(1) as f64)
+    }
+
+    pub(super) fn add(&mut self, more: &Self) {
         self.counters += more.counters;
         self.corrupted_headers += more.corrupted_headers;
         self.peak_queue_bytes = self.peak_queue_bytes.max(more.peak_queue_bytes);
+        self.queue_delay_sum += more.queue_delay_sum;
     }
 }
 
@@ -142,6 +178,7 @@ impl Machine {
 
     /// A packet was read that may have waited for so long.
     pub(super) fn on_read(&mut self, waited: Duration) {
+        self.read += 1;
         self.waited += u64::from(waited > LATE_BOUND);
         self.longest_wait = self.longest_wait.max(waited);
     }
@@ -160,7 +197,7 @@ impl Machine {
         if late > MANY_PERCENT {
             limits.push(format!("{late:.1} % of the packets came more than {bound_ms} ms late"));
         }
-        let waited = percent(self.waited, self.written);
+        let waited = percent(self.waited, self.read);
         if waited > MANY_PERCENT {
             limits.push(format!(
                 "{waited:.1} % may have waited for more than {bound_ms} ms before the link saw them"
@@ -200,7 +237,7 @@ mod tests {
     }
 
     fn offer(tally: &mut Tally, link: &mut Link, now: Duration, port: u16, len_bytes: usize) {
-        let before = *link.counters();
+        let before = Before::of(link, now);
         let fate = link.offer(now, len_bytes);
         tally.on_offer(now, link, &before, &headers(port), &fate);
     }
@@ -234,6 +271,21 @@ mod tests {
         assert_eq!(sum, tally.total);
         assert_eq!(tally.total.counters, *link.counters());
         assert!((4_000..=5_000).contains(&tally.total.peak_queue_bytes), "{}", tally.total.peak_queue_bytes);
+    }
+
+    #[test]
+    fn the_mean_wait_is_that_of_the_packets_that_entered_the_queue() {
+        // With their framing, such packets take 1 ms each; the queue has room for two.
+        let mut link = link("rtt=1ms,rate=8mbit,queue=2kB");
+        let mut tally = Tally::default();
+        for _ in 0..4 {
+            offer(&mut tally, &mut link, Duration::ZERO, 1, 982);
+        }
+
+        assert_eq!(tally.total.counters.dropped_queue, 2);
+        assert_eq!(tally.total.queue_delay_sum, Duration::from_millis(1));
+        assert_eq!(tally.total.mean_queue_delay(), Duration::from_micros(500));
+        assert_eq!(Share::default().mean_queue_delay(), Duration::ZERO);
     }
 
     #[test]
@@ -271,5 +323,17 @@ mod tests {
 
         assert_eq!(limits[0], "1.1 % of the packets came more than 1 ms late");
         assert_eq!(limits[1..], ["3 packets found the device's own queue full"]);
+    }
+
+    #[test]
+    fn the_share_that_waited_is_one_of_what_was_read() {
+        let mut machine = Machine::default();
+        for _ in 0..4 {
+            machine.on_read(Duration::from_millis(2));
+        }
+        machine.on_written(Duration::ZERO, Duration::ZERO);
+
+        let said = "100.0 % may have waited for more than 1 ms before the link saw them";
+        assert_eq!(machine.limits(), [said]);
     }
 }

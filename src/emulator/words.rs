@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use tokio::io::Interest;
 use tokio::net::UnixDatagram;
 
+use super::facts::HostFacts;
 use super::refusal::Refusal;
 
 /// To a host. When the emulator closes its end, the host ends everything that runs on it.
@@ -23,7 +24,7 @@ use super::refusal::Refusal;
 pub(super) enum ToHost {
     /// The first: what to be.
     Be(Wish),
-    /// Start the program; comes with its standard input.
+    /// Start the program; comes with its standard input, if it has one.
     Start(Program),
     /// Pass on a signal to all that runs.
     Signal(i32),
@@ -79,6 +80,8 @@ pub(super) enum FromHost {
     Over {
         /// Packets that its device dropped since they were not read in time.
         dropped_by_device: Option<u64>,
+        /// What ran there and what it did to the network.
+        facts: HostFacts,
     },
 }
 
@@ -89,7 +92,7 @@ pub(super) struct End {
 }
 
 /// Longest message, bytes; below what a socket's buffer holds by default. Limits a program's arguments.
-const MESSAGE_MAX_BYTES: usize = 128 << 10;
+pub(super) const MESSAGE_MAX_BYTES: usize = 128 << 10;
 
 /// Two ends; the second is for another process.
 pub(super) fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
@@ -123,11 +126,14 @@ impl End {
     /// What the other end tells next, with the descriptor that came along; `None` when it has closed.
     pub(super) async fn hear<T: DeserializeOwned>(&self) -> io::Result<Option<(T, Option<OwnedFd>)>> {
         let mut bytes = vec![0; MESSAGE_MAX_BYTES];
-        let (len, descriptor) =
-            self.socket.async_io(Interest::READABLE, || Ok(receive(&self.socket, &mut bytes)?)).await?;
-        if len == 0 {
-            return Ok(None);
-        }
+        let received =
+            self.socket.async_io(Interest::READABLE, || Ok(receive(&self.socket, &mut bytes)?)).await;
+        let (len, descriptor) = match received {
+            // It ended without having heard all that it was told.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(None),
+            Ok((0, _)) => return Ok(None),
+            received => received?,
+        };
         Ok(Some((serde_json::from_slice(&bytes[..len])?, descriptor)))
     }
 
@@ -174,5 +180,17 @@ mod tests {
         File::from(reader.unwrap()).read_to_string(&mut read).unwrap();
         assert_eq!((second, read.as_str()), (ToHost::Signal(15), "x"));
         assert!(other.hear::<ToHost>().await.unwrap().is_none());
+    }
+
+    #[tokio::test]
+    async fn an_end_that_is_gone_has_closed_even_if_it_did_not_listen() {
+        let (one, other) = pair().unwrap();
+        let one = End::new(one).unwrap();
+
+        one.tell(&ToHost::Signal(2), None).unwrap();
+        drop(other);
+
+        assert!(one.hear::<FromHost>().await.unwrap().is_none());
+        assert!(one.tell(&ToHost::Signal(2), None).is_err());
     }
 }

@@ -3,19 +3,26 @@
 //! Both keep one number: how much work has been taken on, on the scale of [`Line`]. What was taken and is not
 //! carried yet is the queue; a packet leaves when the line has reached its end. A policer counts the same way and
 //! forgets the waiting: what fits its bucket goes on at once, and what does not is dropped.
+//!
+//! A line that is replayed from a trace carries at its moments and not between them. What is taken begins behind what
+//! the line can have carried by then, so that a moment that finds the queue empty is lost, and what it has left over
+//! for the next packet is used only by one that was there.
 
 use std::time::Duration;
 
 use super::config::{Bottleneck, Buffer};
 use super::line::{Line, Work, bytes_of, work_of};
+use super::trace::OPPORTUNITY_FRAMING_BYTES;
 
-/// Charged for each packet beside its own bytes: an Ethernet header and its checksum.
+/// Charged for each packet beside its own bytes by a line with a rate: an Ethernet header and its checksum.
 pub const FRAMING_BYTES: u64 = 18;
 
 /// The stage that a packet meets first.
 #[derive(Debug)]
 pub(super) struct BottleneckStage {
     line: Line,
+    /// Charged for each packet beside its own bytes.
+    framing_bytes: u64,
     /// What may be ahead of a packet and in it.
     limit: Work,
     /// Where on the line's scale the last packet taken ends.
@@ -26,8 +33,13 @@ pub(super) struct BottleneckStage {
 impl BottleneckStage {
     /// The stage for a rate and a buffer; the round trip says what a depth in BDP means.
     pub(super) fn new(bottleneck: &Bottleneck, rtt: Duration) -> Self {
+        let (line, framing_bytes) = match &bottleneck.trace {
+            Some(trace) => (Line::Trace(trace.clone()), OPPORTUNITY_FRAMING_BYTES),
+            None => (Line::new(bottleneck.bits_per_s, &bottleneck.steps), FRAMING_BYTES),
+        };
         Self {
-            line: Line::new(bottleneck.bits_per_s, &bottleneck.steps),
+            line,
+            framing_bytes,
             limit: work_of(bottleneck.depth_bytes(rtt)),
             taken: 0,
             is_policer: matches!(bottleneck.buffer, Buffer::Policer(_)),
@@ -39,7 +51,7 @@ impl BottleneckStage {
     pub(super) fn pass(&mut self, now: Duration, len_bytes: usize) -> Option<Duration> {
         let len = u64::try_from(len_bytes).expect("a packet is shorter than 2^64 bytes");
         let ahead = self.ahead(now);
-        let charge = work_of(len.saturating_add(FRAMING_BYTES));
+        let charge = work_of(len.saturating_add(self.framing_bytes));
         let is_direct = ahead == 0 && !self.is_policer;
         if ahead + charge > self.limit && !is_direct {
             return None;
@@ -58,9 +70,12 @@ impl BottleneckStage {
         if self.is_policer { 0 } else { bytes_of(self.ahead(now)) }
     }
 
-    /// How long a packet that arrives now would wait.
+    /// How long a packet that arrives now would wait until its first bit is carried.
     pub(super) fn queue_delay(&self, now: Duration) -> Duration {
-        if self.is_policer { Duration::ZERO } else { self.line.time_of(self.taken).saturating_sub(now) }
+        if self.is_policer {
+            return Duration::ZERO;
+        }
+        self.line.goes_on(self.taken.max(self.line.work_at(now))).saturating_sub(now)
     }
 
     /// What was taken and is not carried yet.
@@ -72,13 +87,22 @@ impl BottleneckStage {
 #[cfg(test)]
 mod tests {
     use super::super::config::{Depth, RateStep};
+    use super::super::trace::Trace;
     use super::*;
 
     /// With its framing, such a packet takes 1 ms at 8 Mbit/s.
     const PACKET: usize = 982;
 
     fn stage(buffer: Buffer, steps: Vec<RateStep>) -> BottleneckStage {
-        BottleneckStage::new(&Bottleneck { bits_per_s: 8_000_000, steps, buffer }, Duration::ZERO)
+        let bottleneck = Bottleneck { steps, buffer, ..Bottleneck::new(8_000_000) };
+        BottleneckStage::new(&bottleneck, Duration::ZERO)
+    }
+
+    /// A queue before a line that carries something at these moments.
+    fn replay(bytes: u64, text: &str) -> BottleneckStage {
+        let trace = Trace::read("it", text).unwrap();
+        let buffer = Buffer::Queue(Depth::Bytes(bytes));
+        BottleneckStage::new(&Bottleneck { buffer, ..Bottleneck::replay(trace) }, Duration::ZERO)
     }
 
     fn queue(bytes: u64) -> BottleneckStage {
@@ -190,6 +214,67 @@ mod tests {
         assert!(over.pass(ms(0), PACKET).is_some());
         assert_eq!(over.pass(ms(0), PACKET + 1), None);
         assert_eq!(stage(Buffer::Policer(Depth::Bytes(999)), Vec::new()).pass(ms(0), PACKET), None);
+    }
+
+    #[test]
+    fn a_full_packet_takes_one_moment_of_a_trace() {
+        let mut stage = replay(10_000, "5\n5\n20");
+
+        assert_eq!(stage.pass(ms(0), 1500), Some(ms(5)));
+        assert_eq!(stage.pass(ms(0), 1500), Some(ms(5)));
+        assert_eq!(stage.pass(ms(0), 1500), Some(ms(20)));
+        assert_eq!(stage.pass(ms(0), 1500), Some(ms(25)));
+        assert_eq!((stage.queue_bytes(ms(4)), stage.queue_bytes(ms(5))), (6016, 3008));
+        assert_eq!((stage.queue_delay(ms(4)), stage.queue_delay(ms(30))), (ms(21), ms(10)));
+    }
+
+    #[test]
+    fn a_moment_that_finds_the_queue_empty_is_lost() {
+        let mut stage = replay(10_000, "5\n5\n20");
+
+        // That of 5 ms is over when the packet comes.
+        assert_eq!(stage.pass(ms(5), 1500), Some(ms(20)));
+        assert_eq!(stage.pass(ms(1000), 1500), Some(ms(1005)));
+    }
+
+    #[test]
+    fn what_a_moment_has_left_over_is_for_the_next_packet_that_waits() {
+        let mut stage = replay(10_000, "5\n5\n20");
+
+        for _ in 0..3 {
+            // Two of them and a part of the third.
+            assert!(stage.pass(ms(0), 600).is_some());
+        }
+        assert_eq!(stage.pass(ms(0), 600), Some(ms(5)), "4 times 604 bytes of 2 times 1504");
+        assert_eq!(stage.pass(ms(0), 600), Some(ms(20)), "12 bytes are missing");
+        assert_eq!(stage.queue_bytes(ms(5)), 12);
+    }
+
+    #[test]
+    fn what_a_moment_has_left_over_is_lost_to_a_packet_that_comes_later() {
+        let mut stage = replay(10_000, "5\n20");
+
+        assert_eq!(stage.pass(ms(0), 100), Some(ms(5)));
+        assert_eq!(stage.pass(ms(6), 100), Some(ms(20)));
+    }
+
+    #[test]
+    fn a_packet_that_is_longer_than_a_moment_carries_takes_several() {
+        let mut stage = replay(100_000, "1");
+
+        assert_eq!(stage.pass(ms(0), 9000), Some(ms(6)));
+        assert_eq!(stage.pass(ms(0), 1500 - 20), Some(ms(7)));
+    }
+
+    #[test]
+    fn a_queue_before_a_trace_is_full_at_the_byte() {
+        let mut stage = replay(3008, "5");
+        assert!(stage.pass(ms(0), 1500).is_some());
+
+        assert_eq!(stage.pass(ms(0), 1501), None);
+        assert!(stage.pass(ms(0), 1500).is_some());
+        assert_eq!(stage.pass(ms(4), 0), None);
+        assert_eq!(stage.pass(ms(5), 1500), Some(ms(15)));
     }
 
     #[test]

@@ -35,6 +35,9 @@ pub enum ConfigError {
     /// Rate steps at zero or not one after the other.
     #[error("`step`: each moment has to be later than the one before it, the first later than 0s")]
     StepOrder,
+    /// Rate steps of a trace, or another average than its own.
+    #[error("`trace`: it says itself what it carries; `step` is for a `rate`")]
+    TraceAndRate,
     /// No packet of full size would ever pass.
     #[error("`policer`: it has {has} bytes and needs {needs} for one packet of the `mtu`")]
     PolicerTooSmall {
@@ -115,7 +118,12 @@ impl LinkConfig {
 
 impl Bottleneck {
     fn check(&self, rtt: Duration, mtu_bytes: usize) -> Result<(), ConfigError> {
-        check_rate("rate", self.bits_per_s)?;
+        check_rate(if self.trace.is_some() { "trace" } else { "rate" }, self.bits_per_s)?;
+        if let Some(trace) = &self.trace
+            && (trace.mean_bits_per_s() != self.bits_per_s || !self.steps.is_empty())
+        {
+            return Err(ConfigError::TraceAndRate);
+        }
         let mut last = Duration::ZERO;
         for step in &self.steps {
             check_rate("step", step.bits_per_s)?;

@@ -1,9 +1,11 @@
 //! What a link is like: every parameter of both of its directions, and which of them make sense.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::chance::Odds;
 use super::check::DEPTH_MIN_BYTES;
+use super::trace::Trace;
 
 /// An impaired link. Both directions are alike and independent of each other.
 ///
@@ -38,10 +40,13 @@ pub struct LinkConfig {
 /// A line of limited rate and what stands in front of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bottleneck {
-    /// Bits a second, framing included, `RATE_MIN_BITS_PER_S`..=`RATE_MAX_BITS_PER_S`.
+    /// Bits a second, framing included, `RATE_MIN_BITS_PER_S`..=`RATE_MAX_BITS_PER_S`; of a trace, what it carries on
+    /// average.
     pub bits_per_s: u64,
     /// Later rates, in ascending order of their moments.
     pub steps: Vec<RateStep>,
+    /// Instead of a rate: the moments at which something is carried. There are no steps then.
+    pub trace: Option<Arc<Trace>>,
     /// What becomes of packets that come faster.
     pub buffer: Buffer,
 }
@@ -69,9 +74,9 @@ pub enum Buffer {
 pub enum Depth {
     /// So many bytes, at most `DEPTH_MAX_BYTES`.
     Bytes(u64),
-    /// What the first rate carries in this time, at most `TIME_MAX`.
+    /// What the first rate, or the trace on average, carries in this time, at most `TIME_MAX`.
     Time(Duration),
-    /// Thousandths of what the first rate carries in a round trip, at most `DEPTH_MAX_BDP_MILLI`. Never less than
+    /// Thousandths of what the first rate, or the trace on average, carries in a round trip, at most `DEPTH_MAX_BDP_MILLI`. Never less than
     /// `DEPTH_MIN_BYTES`, since a short link has hardly any product of bandwidth and delay.
     BdpMilli(u32),
 }
@@ -138,7 +143,13 @@ impl LinkConfig {
 impl Bottleneck {
     /// A line of this rate behind a queue of one BDP.
     pub fn new(bits_per_s: u64) -> Self {
-        Self { bits_per_s, steps: Vec::new(), buffer: Buffer::default() }
+        Self { bits_per_s, steps: Vec::new(), trace: None, buffer: Buffer::default() }
+    }
+
+    /// A line that is replayed from a trace, behind a queue of one BDP of its average.
+    pub fn replay(trace: Trace) -> Self {
+        let line = Self::new(trace.mean_bits_per_s());
+        Self { trace: Some(Arc::new(trace)), ..line }
     }
 
     /// Bytes that the queue or the bucket holds on a link of this round trip, framing included.

@@ -1,26 +1,30 @@
-//! Counts what a line of changing rate can have carried by any moment.
+//! Counts what a line can have carried by any moment: one of changing rate, or one that is replayed from a trace.
 //!
 //! Work is counted in billionths of a bit, so that a rate in bits a second times a time in nanoseconds is exact: a
 //! link at 300 Mbit/s carries neither more nor less over an hour than it says. Carries nothing itself; `bottleneck`
 //! puts packets on it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::config::RateStep;
+use super::trace::Trace;
 
 /// Billionths of a bit.
 pub(super) type Work = u128;
 
-/// A line's rate over all time.
+/// What a line carries over all time.
 #[derive(Debug)]
-pub(super) struct Line {
-    /// Never empty; ascending in both time and work; the first begins at zero.
-    pieces: Vec<Piece>,
+pub(super) enum Line {
+    /// At each moment at some rate. Never empty; ascending in both time and work; the first begins at zero.
+    Pieces(Vec<Piece>),
+    /// At moments that were recorded.
+    Trace(Arc<Trace>),
 }
 
 /// From here on the rate is this one.
 #[derive(Clone, Copy, Debug)]
-struct Piece {
+pub(super) struct Piece {
     from_ns: u128,
     /// What the line has carried by then if it was never idle.
     work: Work,
@@ -38,32 +42,50 @@ impl Line {
             last = Piece { from_ns, work, bits_per_s: step.bits_per_s.into() };
             pieces.push(last);
         }
-        Self { pieces }
+        Self::Pieces(pieces)
     }
 
     /// What it has carried by `now` if it was never idle.
     pub(super) fn work_at(&self, now: Duration) -> Work {
         let now_ns = nanos(now);
-        let piece = self.last_piece(|piece| piece.from_ns <= now_ns);
-        piece.work + (now_ns - piece.from_ns) * piece.bits_per_s
+        match self {
+            Self::Pieces(pieces) => {
+                let piece = last_piece(pieces, |piece| piece.from_ns <= now_ns);
+                piece.work + (now_ns - piece.from_ns) * piece.bits_per_s
+            }
+            Self::Trace(trace) => trace.work_at(now_ns),
+        }
     }
 
     /// The first nanosecond at which it has carried this much.
     pub(super) fn time_of(&self, work: Work) -> Duration {
-        let piece = self.last_piece(|piece| piece.work <= work);
-        let ns = piece.from_ns + (work - piece.work).div_ceil(piece.bits_per_s);
+        let ns = match self {
+            Self::Pieces(pieces) => {
+                let piece = last_piece(pieces, |piece| piece.work <= work);
+                piece.from_ns + (work - piece.work).div_ceil(piece.bits_per_s)
+            }
+            Self::Trace(trace) => trace.time_of(work),
+        };
         Duration::from_nanos(u64::try_from(ns).unwrap_or(u64::MAX))
     }
 
-    fn last_piece(&self, holds: impl Fn(&Piece) -> bool) -> Piece {
-        let after = self.pieces.partition_point(holds);
-        self.pieces[after.checked_sub(1).expect("the first piece begins at zero")]
+    /// When it begins with what comes behind this much. A rate goes on at once; a trace waits for its next moment.
+    pub(super) fn goes_on(&self, work: Work) -> Duration {
+        match self {
+            Self::Pieces(_) => self.time_of(work),
+            Self::Trace(_) => self.time_of(work + 1),
+        }
     }
 }
 
+fn last_piece(pieces: &[Piece], holds: impl Fn(&Piece) -> bool) -> Piece {
+    let after = pieces.partition_point(holds);
+    pieces[after.checked_sub(1).expect("the first piece begins at zero")]
+}
+
 /// Work that is in so many bytes.
-pub(super) fn work_of(bytes: u64) -> Work {
-    u128::from(bytes) * 8_000_000_000
+pub(super) const fn work_of(bytes: u64) -> Work {
+    bytes as u128 * 8_000_000_000
 }
 
 /// Bytes that hold so much work, rounded up.

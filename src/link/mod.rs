@@ -16,7 +16,7 @@
 //!
 //! **Time** is a `Duration` since the link's start, never decreasing; the moments of the schedule (rate steps,
 //! blackouts) count from the same start. Lengths are bytes of IP packets; the bottleneck alone charges
-//! [`FRAMING_BYTES`] more.
+//! [`FRAMING_BYTES`] more, and one that replays a [`Trace`] charges [`OPPORTUNITY_FRAMING_BYTES`].
 //!
 //! [`LinkConfig`] has the parameters, `spec` their text, [`PROFILES`] their names. No clock, socket or thread here.
 
@@ -34,6 +34,7 @@ mod quantity;
 mod spec;
 #[cfg(test)]
 mod tests;
+mod trace;
 
 use std::time::Duration;
 
@@ -46,6 +47,7 @@ pub use config::{Blackout, Bottleneck, Buffer, Depth, Late, LinkConfig, Loss, Ra
 pub use counters::Counters;
 pub use profiles::{PROFILES, Profile};
 pub use spec::SpecError;
+pub use trace::{OPPORTUNITY_BYTES, OPPORTUNITY_FRAMING_BYTES, TRACE_MAX_OPPORTUNITIES, Trace, TraceError};
 
 use bottleneck::BottleneckStage;
 use chance::{Chance, Draw, Odds};
@@ -167,7 +169,8 @@ impl Link {
         self.bottleneck.as_ref().map_or(0, |stage| stage.queue_bytes(now))
     }
 
-    /// How long a packet would wait before its first bit is on the line.
+    /// How long a packet would wait before its first bit is on the line: until the line is done with those before it,
+    /// and where a trace is replayed, until its next moment.
     pub fn queue_delay(&self, now: Duration) -> Duration {
         self.bottleneck.as_ref().map_or(Duration::ZERO, |stage| stage.queue_delay(now))
     }

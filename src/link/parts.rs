@@ -6,41 +6,58 @@ use super::config::{Blackout, Bottleneck, Buffer, Depth, Late, LinkConfig, Loss,
 use super::quantity::{
     read_depth, read_rate, read_share, read_time, write_depth, write_rate, write_share, write_time,
 };
+use super::trace::{Trace, TraceError};
 
 /// One parameter: how it is read and how it is written.
 pub(super) struct Part {
     pub(super) name: &'static str,
     /// What a value looks like.
     pub(super) wanted: &'static str,
-    pub(super) read: fn(&mut LinkConfig, &str) -> Result<(), Refusal>,
+    pub(super) read: fn(&mut LinkConfig, &str, &mut Load<'_>) -> Result<(), Refusal>,
     /// `None` if it is the default.
     pub(super) write: fn(&LinkConfig) -> Option<String>,
 }
 
+/// Gives the trace that a SPEC names.
+pub(super) type Load<'a> = dyn FnMut(&str) -> Result<Trace, TraceError> + 'a;
+
 /// Why a part cannot be read.
 pub(super) enum Refusal {
     Value,
+    Trace(TraceError),
     Needs(&'static str),
 }
 
-/// Every part. `rate` stands before what needs it, `loss` before `burst`.
+/// Every part. `rate` and `trace` stand before what needs it, `loss` before `burst`.
 pub(super) const PARTS: &[Part] = &[
     Part {
         name: "rtt",
         wanted: "a time such as 80ms",
-        read: |config, value| set(&mut config.rtt, read_time(value)),
+        read: |config, value, _| set(&mut config.rtt, read_time(value)),
         write: |config| Some(write_time(config.rtt)),
     },
     Part {
         name: "rate",
         wanted: "a rate such as 100mbit, or none",
-        read: read_bottleneck,
-        write: |config| config.bottleneck.as_ref().map(|line| write_rate(line.bits_per_s)),
+        read: |config, value, _| read_bottleneck(config, value),
+        write: |config| {
+            config
+                .bottleneck
+                .as_ref()
+                .filter(|line| line.trace.is_none())
+                .map(|line| write_rate(line.bits_per_s))
+        },
+    },
+    Part {
+        name: "trace",
+        wanted: "the name of a file",
+        read: read_trace,
+        write: |config| Some(config.bottleneck.as_ref()?.trace.as_ref()?.name().to_owned()),
     },
     Part {
         name: "queue",
         wanted: "a time, bytes or multiples of the BDP: 100ms, 256KiB or 0.5bdp",
-        read: |config, value| read_buffer(config, value, Buffer::Queue),
+        read: |config, value, _| read_buffer(config, value, Buffer::Queue),
         write: |config| match config.bottleneck.as_ref()?.buffer {
             buffer if buffer == Buffer::default() => None,
             Buffer::Queue(depth) => Some(write_depth(depth)),
@@ -50,7 +67,7 @@ pub(super) const PARTS: &[Part] = &[
     Part {
         name: "policer",
         wanted: "a bucket in bytes, time or multiples of the BDP: 64KiB, 10ms or 0.1bdp",
-        read: |config, value| read_buffer(config, value, Buffer::Policer),
+        read: |config, value, _| read_buffer(config, value, Buffer::Policer),
         write: |config| match config.bottleneck.as_ref()?.buffer {
             Buffer::Policer(depth) => Some(write_depth(depth)),
             Buffer::Queue(_) => None,
@@ -59,9 +76,9 @@ pub(super) const PARTS: &[Part] = &[
     Part {
         name: "step",
         wanted: "moments and rates such as 10s:20mbit or 10s:20mbit/20s:5mbit, or none",
-        read: |config, value| match &mut config.bottleneck {
-            Some(line) => set(&mut line.steps, read_list(value, read_step)),
-            None => Err(Refusal::Needs("rate")),
+        read: |config, value, _| match &mut config.bottleneck {
+            Some(line) if line.trace.is_none() => set(&mut line.steps, read_list(value, read_step)),
+            _ => Err(Refusal::Needs("rate")),
         },
         write: |config| {
             write_list(&config.bottleneck.as_ref()?.steps, |step| {
@@ -72,13 +89,13 @@ pub(super) const PARTS: &[Part] = &[
     Part {
         name: "loss",
         wanted: "a share from 0% to 100%, such as 1%",
-        read: read_loss,
+        read: |config, value, _| read_loss(config, value),
         write: |config| config.loss.map(|loss| write_share(loss.share)),
     },
     Part {
         name: "burst",
         wanted: "a whole number of packets such as 8, or 1 for independent losses",
-        read: |config, value| match &mut config.loss {
+        read: |config, value, _| match &mut config.loss {
             Some(loss) => set(&mut loss.burst_packets, read_whole(value)),
             None => Err(Refusal::Needs("loss")),
         },
@@ -93,13 +110,13 @@ pub(super) const PARTS: &[Part] = &[
     Part {
         name: "jitter",
         wanted: "a time such as 5ms",
-        read: |config, value| set(&mut config.jitter, read_time(value)),
+        read: |config, value, _| set(&mut config.jitter, read_time(value)),
         write: |config| Some(config.jitter).filter(|jitter| !jitter.is_zero()).map(write_time),
     },
     Part {
         name: "late",
         wanted: "a share and the most that it is late, such as 25%/20ms, or none",
-        read: |config, value| set(&mut config.late, read_late(value)),
+        read: |config, value, _| set(&mut config.late, read_late(value)),
         write: |config| {
             config.late.map(|late| format!("{}/{}", write_share(late.share), write_time(late.up_to)))
         },
@@ -107,25 +124,25 @@ pub(super) const PARTS: &[Part] = &[
     Part {
         name: "reorder",
         wanted: "a share from 0% to 100%, such as 1%",
-        read: |config, value| set(&mut config.reorder, read_share(value)),
+        read: |config, value, _| set(&mut config.reorder, read_share(value)),
         write: |config| write_some(config.reorder),
     },
     Part {
         name: "dup",
         wanted: "a share from 0% to 100%, such as 0.1%",
-        read: |config, value| set(&mut config.duplicate, read_share(value)),
+        read: |config, value, _| set(&mut config.duplicate, read_share(value)),
         write: |config| write_some(config.duplicate),
     },
     Part {
         name: "corrupt",
         wanted: "a share from 0% to 100%, such as 0.01%",
-        read: |config, value| set(&mut config.corrupt, read_share(value)),
+        read: |config, value, _| set(&mut config.corrupt, read_share(value)),
         write: |config| write_some(config.corrupt),
     },
     Part {
         name: "mtu",
         wanted: "a whole number of bytes without a unit, such as 1500",
-        read: |config, value| set(&mut config.mtu_bytes, read_whole(value)),
+        read: |config, value, _| set(&mut config.mtu_bytes, read_whole(value)),
         write: |config| {
             Some(config.mtu_bytes)
                 .filter(|mtu| *mtu != LinkConfig::default().mtu_bytes)
@@ -135,7 +152,7 @@ pub(super) const PARTS: &[Part] = &[
     Part {
         name: "blackout",
         wanted: "moments and lengths such as 3s+2s or 3s+2s/9s+1s, or none",
-        read: |config, value| set(&mut config.blackouts, read_list(value, read_blackout)),
+        read: |config, value, _| set(&mut config.blackouts, read_list(value, read_blackout)),
         write: |config| {
             write_list(&config.blackouts, |dark| {
                 format!("{}+{}", write_time(dark.at), write_time(dark.lasts))
@@ -145,7 +162,7 @@ pub(super) const PARTS: &[Part] = &[
     Part {
         name: "seed",
         wanted: "a whole number such as 7",
-        read: |config, value| set(&mut config.seed, read_whole(value)),
+        read: |config, value, _| set(&mut config.seed, read_whole(value)),
         write: |config| {
             Some(config.seed).filter(|seed| *seed != LinkConfig::default().seed).map(|seed| seed.to_string())
         },
@@ -168,6 +185,17 @@ fn read_bottleneck(config: &mut LinkConfig, value: &str) -> Result<(), Refusal> 
         Some(line) => line.bits_per_s = bits_per_s,
         None => config.bottleneck = Some(Bottleneck::new(bits_per_s)),
     }
+    Ok(())
+}
+
+/// A trace keeps the profile's buffer, and says itself what it carries and when.
+fn read_trace(config: &mut LinkConfig, value: &str, load: &mut Load<'_>) -> Result<(), Refusal> {
+    if value.is_empty() {
+        return Err(Refusal::Value);
+    }
+    let line = Bottleneck::replay(load(value).map_err(Refusal::Trace)?);
+    let buffer = config.bottleneck.as_ref().map_or(line.buffer, |line| line.buffer);
+    config.bottleneck = Some(Bottleneck { buffer, ..line });
     Ok(())
 }
 

@@ -5,6 +5,7 @@
 //!
 //! rtt=80ms              there and back, without queues                             none: 0s
 //! rate=100mbit          of each direction; `none`: no bottleneck                   none
+//! trace=FILE            instead of a rate: mahimahi's trace, a moment in ms in each line, over and over
 //! queue=100ms           what waits before it: a time, bytes or multiples of bdp    1bdp
 //! policer=64KiB         instead of a queue: a bucket; what does not fit is dropped
 //! step=10s:20mbit       from then on another rate; several: 10s:20mbit/20s:5mbit   none
@@ -23,16 +24,20 @@
 //! ```
 //!
 //! Parts may have any order, each at most once; they replace what the profile says. A `policer` replaces a
-//! profile's queue and a `queue` its policer; giving both is refused. `Display` writes what differs from the
-//! defaults, and reading that gives the same configuration.
+//! profile's queue and a `queue` its policer; giving both is refused, as is a `rate` with a `trace`. `Display` writes
+//! what differs from the defaults, and reading that gives the same configuration.
+//!
+//! A trace's file has a name without commas. It is read by who knows of files and calls [`LinkConfig::read`]; a SPEC
+//! that is only parsed has none.
 
 use std::fmt;
 use std::str::FromStr;
 
 use super::check::ConfigError;
 use super::config::LinkConfig;
-use super::parts::{PARTS, Part, Refusal};
+use super::parts::{Load, PARTS, Part, Refusal};
 use super::profiles::{self, PROFILES};
+use super::trace::{Trace, TraceError};
 
 /// Why a text is not a SPEC.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -65,8 +70,16 @@ pub enum SpecError {
         part: &'static str,
     },
     /// Parts that exclude each other.
-    #[error("`queue` and `policer` exclude each other; give the one that the bottleneck has")]
-    QueueAndPolicer,
+    #[error("`{one}` and `{other}` exclude each other; give the one that the bottleneck has")]
+    Excluding {
+        /// One of them.
+        one: &'static str,
+        /// The other.
+        other: &'static str,
+    },
+    /// A trace that is none.
+    #[error("`trace`: {0}")]
+    Trace(#[from] TraceError),
     /// A part that means nothing without another.
     #[error("`{part}` needs a `{needs}`")]
     Needs {
@@ -93,7 +106,25 @@ pub enum SpecError {
 impl FromStr for LinkConfig {
     type Err = SpecError;
 
+    /// Reads a SPEC without a `trace`.
     fn from_str(text: &str) -> Result<Self, SpecError> {
+        Self::read_with(text, &mut |name| {
+            let why = "files have no place here".to_owned();
+            Err(TraceError::Unreadable { name: name.to_owned(), why })
+        })
+    }
+}
+
+impl LinkConfig {
+    /// Reads a SPEC; `load` gives the trace that it names, if it names one.
+    pub fn read(
+        text: &str,
+        mut load: impl FnMut(&str) -> Result<Trace, TraceError>,
+    ) -> Result<Self, SpecError> {
+        Self::read_with(text, &mut load)
+    }
+
+    fn read_with(text: &str, load: &mut Load<'_>) -> Result<Self, SpecError> {
         let mut items: Vec<&str> = text.split(',').map(str::trim).collect();
         if items.contains(&"") {
             return Err(SpecError::Empty);
@@ -107,13 +138,15 @@ impl FromStr for LinkConfig {
         }
 
         let given = split_items(&items)?;
-        if given_value(&given, "queue").is_some() && given_value(&given, "policer").is_some() {
-            return Err(SpecError::QueueAndPolicer);
+        for (one, other) in EXCLUDING {
+            if given_value(&given, one).is_some() && given_value(&given, other).is_some() {
+                return Err(SpecError::Excluding { one, other });
+            }
         }
         // In the table's order, since some parts refine others.
         for part in PARTS {
             let Some(value) = given_value(&given, part.name) else { continue };
-            (part.read)(&mut config, value).map_err(|refusal| error(part, value, &refusal))?;
+            (part.read)(&mut config, value, load).map_err(|refusal| error(part, value, refusal))?;
         }
         config.check()?;
         Ok(config)
@@ -134,10 +167,14 @@ impl fmt::Display for LinkConfig {
     }
 }
 
+/// Parts of which a bottleneck has one.
+const EXCLUDING: [(&str, &str); 2] = [("queue", "policer"), ("rate", "trace")];
+
 /// Names the part that was refused.
-fn error(part: &Part, value: &str, refusal: &Refusal) -> SpecError {
+fn error(part: &Part, value: &str, refusal: Refusal) -> SpecError {
     let (name, wanted) = (part.name, part.wanted);
-    match *refusal {
+    match refusal {
+        Refusal::Trace(error) => error.into(),
         Refusal::Value => SpecError::Value { part: name, value: value.to_owned(), wanted },
         Refusal::Needs(needs) => SpecError::Needs { part: name, needs },
     }
@@ -206,7 +243,7 @@ mod tests {
         let steps = vec![RateStep { at: ms(10_000), bits_per_s: 20_000_000 }];
         let wanted = LinkConfig {
             rtt: ms(80),
-            bottleneck: Some(Bottleneck { bits_per_s: 100_000_000, steps, buffer: queue }),
+            bottleneck: Some(Bottleneck { steps, buffer: queue, ..Bottleneck::new(100_000_000) }),
             loss: Some(Loss { share: Share::from_ppb(10_000_000), burst_packets: 8 }),
             jitter: ms(5),
             late: Some(Late { share: Share::from_ppb(250_000_000), up_to: ms(20) }),
@@ -299,6 +336,41 @@ mod tests {
     }
 
     #[test]
+    fn a_trace_takes_the_place_of_a_rate() {
+        let load = |name: &str| Trace::read(name, "1\n2\n");
+        let read = |text: &str| LinkConfig::read(text, load);
+        let line = |text: &str| read(text).unwrap().bottleneck.unwrap();
+        let trace = Trace::read("a b.up", "1\n2\n").unwrap();
+
+        assert_eq!(line("trace=a b.up,rtt=40ms"), Bottleneck::replay(trace));
+        assert_eq!(
+            line("trace=x,rtt=40ms").depth_bytes(ms(40)),
+            60_160,
+            "12,032,000 bits a second on average"
+        );
+        assert_eq!(line("wifi,trace=x,queue=9kB").buffer, Buffer::Queue(Depth::Bytes(9000)));
+        assert_eq!(line("wifi,trace=x").buffer, line("wifi").buffer);
+        let text = "rtt=40ms,trace=a b.up,queue=100ms,seed=3";
+        assert_eq!(read(text).unwrap().to_string(), text);
+        let why = |text: &str| read(text).expect_err(text).to_string();
+        assert_eq!(
+            why("trace=x,rate=1mbit"),
+            "`rate` and `trace` exclude each other; give the one that the bottleneck has"
+        );
+        assert_eq!(why("trace=x,step=1s:1mbit"), "`step` needs a `rate`");
+        assert_eq!(why("trace="), "`trace=`: it has to be the name of a file");
+    }
+
+    #[test]
+    fn a_trace_that_is_none_is_refused_with_its_name() {
+        let why = |text| LinkConfig::read("trace=x", |name| Trace::read(name, text)).unwrap_err().to_string();
+
+        assert_eq!(why("1\n0"), "`trace`: `x`, line 2: 0 comes after 1; moments ascend or are equal");
+        assert_eq!(why("86400000"), "`trace`: a rate lies between 1kbit and 1tbit");
+        assert_eq!(refusal("trace=x"), "`trace`: `x` cannot be read: files have no place here");
+    }
+
+    #[test]
     fn the_default_is_the_quiet_link() {
         assert_eq!(LinkConfig::default().to_string(), "rtt=0s");
         assert_eq!(parse("rtt=0s"), Ok(LinkConfig::default()));
@@ -363,9 +435,9 @@ mod tests {
             steps.into_iter().map(|(at, bits_per_s)| RateStep { at, bits_per_s }).collect::<Vec<_>>()
         });
         (rates(), steps, buffer).prop_map(|(bits_per_s, steps, buffer)| Bottleneck {
-            bits_per_s,
             steps,
             buffer,
+            ..Bottleneck::new(bits_per_s)
         })
     }
 

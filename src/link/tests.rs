@@ -246,6 +246,18 @@ fn the_rate_steps_at_its_moment() {
 }
 
 #[test]
+fn a_trace_is_replayed_from_the_links_start_and_over_and_over() {
+    let read = |text: &str| LinkConfig::read(text, |name| Trace::read(name, "0\n30\n30\n100"));
+    let mut link = Link::new(&read("rtt=20ms,trace=it,queue=1MB").unwrap(), Direction::Forward);
+
+    let arrivals: Vec<_> = (0..6).map(|_| arrival(link.offer(ms(7), 1500)).as_millis()).collect();
+
+    // The moment at 0 is over; the second round begins where the first ends.
+    assert_eq!(arrivals, [40, 40, 110, 110, 140, 140]);
+    assert_eq!(arrival(link.offer(ms(7), 1500)), ms(210));
+}
+
+#[test]
 #[should_panic(expected = "in the order of time")]
 fn time_does_not_run_backwards() {
     let mut link = link("rtt=1ms");

@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each test binary uses a part of this")]
 
+pub mod datagrams;
 pub mod process;
 pub mod proxy;
 pub mod relay;
