@@ -2,7 +2,7 @@
 //!
 //! It differs from [`crate::datagram::congestion`]'s in what can be seen from outside: slow start ends when a train of
 //! acknowledgements spans half of the least round trip, growth is counted in packets for each packet of growth, the
-//! curve is looked at 32 times a second, and its Reno-friendly estimate never grows faster than `3 (1-b) / (1+b)`.
+//! curve is looked at every 32 ms, and its Reno-friendly estimate never grows faster than `3 (1-b) / (1+b)`.
 
 use std::time::Duration;
 
@@ -15,8 +15,8 @@ const WHOLE: u64 = 1024;
 const STEEPNESS: f64 = 0.4;
 /// Eight times the acknowledged windows for which Reno's would grow by a packet: `8 (1+b) / 3 (1-b)`, in whole numbers.
 const FRIENDLY_EIGHTHS: u64 = 8 * (WHOLE + BETA) / 3 / (WHOLE - BETA);
-/// The curve is looked at as often, unless the window has changed.
-const LOOK: Duration = Duration::from_micros(31_250);
+/// The curve is looked at as seldom, unless the window has changed.
+const LOOK: Duration = Duration::from_millis(32);
 /// Until there was a loss, the window grows by one of so many packets at least.
 const SEARCH_GAP: u64 = 20;
 /// Least window, packets (RFC 5681, section 3.1).
@@ -173,7 +173,7 @@ impl Law {
             }
         });
         epoch.acked += acked;
-        if self.looked.is_some_and(|(at, of)| of == window && now - at <= LOOK) {
+        if self.looked.is_some_and(|(at, of)| of == window && now - at < LOOK) {
             return;
         }
         self.looked = Some((now, window));
@@ -185,9 +185,11 @@ impl Law {
         if self.plateau == 0 {
             gap = gap.min(SEARCH_GAP as f64);
         }
-        let windows = (window * FRIENDLY_EIGHTHS / 8).max(1);
-        epoch.friendly += epoch.acked / windows;
-        epoch.acked %= windows;
+        let windows = window * FRIENDLY_EIGHTHS / 8;
+        while epoch.acked > windows {
+            epoch.acked -= windows;
+            epoch.friendly += 1;
+        }
         if epoch.friendly > window {
             gap = gap.min(window as f64 / (epoch.friendly - window) as f64);
         }

@@ -18,6 +18,12 @@ const TIMEOUT_FIRST: Duration = Duration::from_secs(1);
 const BACKOFF_MAX: u32 = 8;
 /// So many arrivals behind a gap make it a loss at once (RFC 8985, section 7.2).
 const DUPLICATES: u64 = 3;
+/// A burst is as long at 1.2 times the window in a round trip (a pacing rate that is not used to pace), and has as many
+/// segments at least.
+const BURST_MICROS: u64 = 1200;
+const BURST_MIN: u64 = 2;
+/// A burst waits for more if the last has left so shortly before it.
+const RECENT: Duration = Duration::from_millis(1);
 /// What the socket keeps until it is acknowledged (`net.ipv4.tcp_wmem` of Linux), segments.
 const BUFFER: u64 = (4 << 20) / SEGMENT_BYTES;
 
@@ -49,6 +55,8 @@ pub struct Sender {
     state: State,
     newest: Newest,
     rtt: Rtt,
+    /// When the last segment left.
+    sent_at: Duration,
     /// Since when it waits for an acknowledgement.
     waits_since: Duration,
     backoff: u32,
@@ -120,6 +128,7 @@ impl Sender {
             state: State::Open,
             newest: Newest::default(),
             rtt: Rtt::default(),
+            sent_at: start,
             waits_since: start,
             backoff: 0,
             reorder_timer: None,
@@ -149,12 +158,14 @@ impl Sender {
     pub fn poll_transmit(&mut self, now: Duration) -> Option<Segment> {
         self.handle_timeout(now);
         let in_flight = self.out.len() as u64;
-        if in_flight >= self.law.window() {
+        let room = self.law.window().saturating_sub(in_flight);
+        if room == 0 {
             return None;
         }
+        let has_more = now < self.end && self.next - self.first < BUFFER;
         let (number, is_again) = match self.lost.pop_first() {
             Some(number) => (number, true),
-            None if now < self.end && self.next - self.first < BUFFER => {
+            None if has_more && !self.waits_for_more(now, room) => {
                 self.next += 1;
                 (self.next - 1, false)
             }
@@ -164,6 +175,7 @@ impl Sender {
             self.waits_since = now;
         }
         self.order += 1;
+        self.sent_at = now;
         self.missing.insert(number, Sent { order: self.order, at: now, is_again });
         self.out.insert(self.order, number);
         if let State::Recovery { out, .. } = &mut self.state {
@@ -176,6 +188,20 @@ impl Sender {
     pub fn poll_timeout(&self) -> Option<Duration> {
         let timeout = (!self.missing.is_empty()).then(|| self.waits_since + self.timeout());
         [timeout, self.reorder_timer].into_iter().flatten().min()
+    }
+
+    /// Linux lets a burst wait that is smaller than a millisecond's worth and than a third of the window, if the last one
+    /// has just left and the next acknowledgement is near (`tcp_tso_should_defer`).
+    fn waits_for_more(&self, now: Duration, room: u64) -> bool {
+        let Some(rtt) = self.rtt.smoothed else { return false };
+        let Some(oldest) = self.missing.values().next() else { return false };
+        let window = self.law.window();
+        let burst = window * BURST_MICROS / u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX).max(1);
+        matches!(self.state, State::Open)
+            && room < burst.max(BURST_MIN)
+            && 3 * room < window
+            && now - self.sent_at < RECENT
+            && now - oldest.at > rtt / 2
     }
 
     fn timeout(&self) -> Duration {
@@ -341,9 +367,19 @@ mod tests {
     #[test]
     fn an_acknowledgement_makes_room_for_as_much_and_for_growth() {
         let mut sender = begun();
-        acknowledge(&mut sender, at(100), 2, 0..0);
+        acknowledge(&mut sender, at(100), 10, 0..0);
 
-        assert_eq!(sent(&mut sender, at(100)), [10, 11, 12, 13]);
+        assert_eq!(sent(&mut sender, at(100)), (10..30).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_segment_alone_waits_for_the_next_acknowledgement() {
+        let mut sender = begun();
+        acknowledge(&mut sender, at(100), 2, 0..0);
+        assert_eq!(sent(&mut sender, at(100)), [10, 11, 12], "there is room for one more");
+
+        acknowledge(&mut sender, at(100), 4, 0..0);
+        assert_eq!(sent(&mut sender, at(100)), [13, 14, 15, 16]);
     }
 
     #[test]
@@ -351,7 +387,7 @@ mod tests {
         let mut sender = begun();
         acknowledge(&mut sender, at(100), 0, 1..2);
         acknowledge(&mut sender, at(100), 0, 1..3);
-        assert_eq!(sent(&mut sender, at(100)), [10, 11], "what has arrived made room");
+        assert_eq!(sent(&mut sender, at(100)), [10], "what has arrived made room");
 
         acknowledge(&mut sender, at(100), 0, 1..4);
         assert_eq!(sent(&mut sender, at(100)), [0]);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    super::{Cell, Flows, LaneConfig, RivalConfig, median},
+    super::{Cell, Flows, LaneConfig, RivalConfig, jain, median},
     MS,
     paths::state,
 };
@@ -45,6 +45,34 @@ fn it_competes_as_long_as_cubic_is_there() {
     assert!(["compete", "probe-rtt"].contains(&state), "{state}");
     assert!(alone > 0.95, "{alone}");
     assert!(queue < 10 * MS, "{queue:?}");
+}
+
+/// Cells of `tests/campaign/cubic.md`, which says how the kernel's numbers were measured: Mbit/s of content.
+#[test]
+fn the_model_of_cubic_moves_what_the_kernel_moves() {
+    for (spec, kernel) in [
+        ("rtt=20ms,rate=100mbit", 94.46),
+        ("rtt=20ms,rate=100mbit,loss=0.1%", 20.42),
+        ("rtt=20ms,rate=100mbit,loss=1%", 5.46),
+        ("rtt=20ms,rate=100mbit,loss=2%", 3.20),
+        ("rtt=100ms,rate=100mbit,loss=0.1%", 5.46),
+        ("rtt=100ms,rate=100mbit,loss=2%", 0.82),
+    ] {
+        let cell = Cell::new(spec).beside(&[Duration::ZERO]).between(10 * SECOND, 30 * SECOND);
+        let seeds = if spec.contains("loss") { 9 } else { 1 };
+        let mbit = median((1..=seeds).map(|seed| cell.share(&[], seed)[0] as f64 * 8e-6 / 20.0));
+
+        assert!((mbit / kernel - 1.0).abs() < 0.15, "{spec}: {mbit}, the kernel {kernel}");
+    }
+}
+
+#[test]
+fn two_flows_of_cubic_share_as_the_kernels_do() {
+    let cell = Cell::new("rtt=20ms,rate=25mbit").between(20 * SECOND, 80 * SECOND);
+    let bytes = cell.beside(&[Duration::ZERO, 137 * MS]).share(&[], 1);
+    let index = jain(&bytes.iter().map(|&bytes| bytes as f64).collect::<Vec<_>>());
+
+    assert!(index > 0.95, "{index}: {bytes:?}");
 }
 
 /// Flows that begin at slightly other times with each seed.
