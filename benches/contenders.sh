@@ -1,5 +1,5 @@
-# How each contender is started, timed and ended. Sourced by rivals.sh, whose `work`, `haul`, `times` and `repeats` it
-# uses. All that listens does so on 127.0.0.1 only, and only processes that were started here are ended.
+# How each contender is started, timed and ended. Sourced by rivals.sh and flood.sh, whose `work`, `haul`, `times` and
+# `repeats` it uses. All that listens does so on 127.0.0.1 only, and only processes that were started here are ended.
 # shellcheck shell=bash disable=SC2154
 
 readonly RUN_MAX_S=300 START_MAX_S=20
@@ -15,7 +15,7 @@ title() {
 }
 
 die() {
-    echo "rivals: $*" >&2
+    echo "$(basename "$0" .sh): $*" >&2
     exit 1
 }
 

@@ -3,11 +3,15 @@
 mod common;
 
 use std::fs;
+use std::net::UdpSocket;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use common::proxy::{Manner, Proxy};
 use common::relay::Relay;
 use common::tree::{self, noise, sha256};
 use common::{Place, haul, run};
+use haul::wire::packet::HEADER_BYTES;
 use serde_json::{Value, json};
 
 const UDP: [&str; 2] = ["--transport", "udp"];
@@ -75,6 +79,40 @@ fn a_path_that_loses_repeats_and_swaps_datagrams_costs_no_byte() {
     assert_eq!(sent["digest"], json!(sha256(&content)));
     assert!(sent["flow"]["lost"].as_u64() > Some(0));
     assert!(fs::read(there.path("file")).unwrap() == content);
+}
+
+#[test]
+fn forged_datagrams_cost_no_byte() {
+    let (here, there) = (Place::new(), Place::new());
+    let content = noise(2, 4_000_000);
+    here.write("file", &content);
+    let serve = there.listen(["serve", "."]);
+    let server = serve.address();
+    let stranger = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let forged = Arc::new(AtomicUsize::new(0));
+    let count_forged = forged.clone();
+    // Who sees all packets puts forgeries between them, and sends them to the server from elsewhere, too.
+    let relay = Relay::start(
+        server,
+        Box::new(move |_, count, datagram| {
+            let mut out = forgeries(count, datagram);
+            for forgery in &out {
+                // A full buffer or nobody there is no matter of the test.
+                let _ = stranger.send_to(forgery, server);
+            }
+            count_forged.fetch_add(out.len(), Relaxed);
+            out.push(datagram.to_vec());
+            out
+        }),
+    );
+    let ticket = serve.over(relay.proxy.address);
+
+    let sent = here.start(["send", "file", &ticket, "--json"].into_iter().chain(UDP)).end().with(0).json();
+
+    assert_eq!(sent["transport"], json!("udp"));
+    assert_eq!(sent["digest"], json!(sha256(&content)));
+    assert!(fs::read(there.path("file")).unwrap() == content);
+    assert!(forged.load(Relaxed) > 1000, "{forged:?}");
 }
 
 #[test]
@@ -351,4 +389,15 @@ fn trace(place: &Place, name: &str, end: &str) -> Vec<Value> {
 
 fn of_event<'a>(lines: &'a [Value], event: &'a str) -> impl Iterator<Item = &'a Value> {
     lines.iter().filter(move |line| line["event"] == json!(event))
+}
+
+/// What somebody without keys makes of a datagram that was seen, who knows its flow and its number: nothing, its header
+/// alone, its header with other bytes, bytes of no sense, and a packet of a flow that there is not.
+fn forgeries(count: u64, datagram: &[u8]) -> Vec<Vec<u8>> {
+    let other = noise(count, 1472);
+    let header = datagram.len().min(HEADER_BYTES);
+    let changed: Vec<u8> = datagram[..header].iter().chain(&other[header..]).copied().collect();
+    let mut elsewhere = datagram.to_vec();
+    elsewhere.iter_mut().skip(1).take(4).zip(&other).for_each(|(byte, other)| *byte ^= other | 1);
+    vec![Vec::new(), datagram[..header].to_vec(), changed, other, elsewhere]
 }

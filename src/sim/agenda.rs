@@ -2,7 +2,7 @@
 
 use std::{
     cmp::{Ordering, Reverse},
-    collections::BinaryHeap,
+    collections::{BinaryHeap, binary_heap::PeekMut},
     time::Duration,
 };
 
@@ -32,9 +32,11 @@ impl<E> Agenda<E> {
         self.heap.push(Reverse(Entry { at, order: self.entered, event }));
     }
 
-    /// The next event and its time.
-    pub fn pop(&mut self) -> Option<(Duration, E)> {
-        self.heap.pop().map(|Reverse(entry)| (entry.at, entry.event))
+    /// The next event and its time, if it is not later than `end`.
+    pub fn pop(&mut self, end: Duration) -> Option<(Duration, E)> {
+        let entry = self.heap.peek_mut().filter(|entry| entry.0.at <= end)?;
+        let Reverse(entry) = PeekMut::pop(entry);
+        Some((entry.at, entry.event))
     }
 }
 

@@ -10,6 +10,7 @@ use super::{
     figures::{Figures, jain, median},
     flows::Flows,
     lane::LaneConfig,
+    rival::{Rival, RivalConfig},
     road::Road,
 };
 use crate::{datagram::congestion::Congestion, link::LinkConfig};
@@ -17,17 +18,20 @@ use crate::{datagram::congestion::Congestion, link::LinkConfig};
 /// A run may take so many times as long as the line needs for the file, and some seconds.
 const PATIENCE: u32 = 8;
 const PATIENCE_MORE: Duration = Duration::from_secs(30);
-/// Between these times, shares are compared.
-const SHARED_FROM: Duration = Duration::from_secs(30);
-const SHARED_TO: Duration = Duration::from_secs(90);
+/// Between these times shares are compared, unless others are asked for.
+const SHARED: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(90));
 
 /// A link with one file on it.
 #[derive(Clone, Debug)]
 pub struct Cell {
     link: LinkConfig,
     device: Option<LinkConfig>,
+    back: Option<LinkConfig>,
+    tick: Duration,
     bytes: u64,
     lane: LaneConfig,
+    rivals: Vec<RivalConfig>,
+    shared: (Duration, Duration),
 }
 
 /// What the seeds gave, in their order.
@@ -44,7 +48,9 @@ impl Cell {
     /// If it is no SPEC.
     pub fn new(spec: &str) -> Self {
         let link = spec.parse().unwrap_or_else(|why| panic!("{spec}: {why}"));
-        Self { link, device: None, bytes: 0, lane: LaneConfig::endless() }.file_rtts(100)
+        let lane = LaneConfig::endless();
+        let (device, back, tick, rivals) = (None, None, Duration::ZERO, Vec::new());
+        Self { link, device, back, tick, bytes: 0, lane, rivals, shared: SHARED }.file_rtts(100)
     }
 
     /// The file is what the link's line carries in so many round trips.
@@ -87,6 +93,37 @@ impl Cell {
         self
     }
 
+    /// The way back is as another SPEC describes it.
+    ///
+    /// # Panics
+    /// If it is no SPEC.
+    #[must_use]
+    pub fn back(mut self, spec: &str) -> Self {
+        self.back = Some(spec.parse().unwrap_or_else(|why| panic!("{spec}: {why}")));
+        self
+    }
+
+    /// The sender's clock wakes it only so often.
+    #[must_use]
+    pub fn tick(mut self, tick: Duration) -> Self {
+        self.tick = tick;
+        self
+    }
+
+    /// Flows of kernel TCP with CUBIC that begin at these times are on the link, too.
+    #[must_use]
+    pub fn beside(mut self, starts: &[Duration]) -> Self {
+        self.rivals = starts.iter().map(|&start| RivalConfig::from(start)).collect();
+        self
+    }
+
+    /// Shares are compared between these times.
+    #[must_use]
+    pub fn between(mut self, from: Duration, to: Duration) -> Self {
+        self.shared = (from, to);
+        self
+    }
+
     /// Runs seeds 1 to `seeds`.
     pub fn run(&self, seeds: u64) -> Outcome {
         Outcome { figures: (1..=seeds).map(|seed| self.run_seed(seed)).collect() }
@@ -96,20 +133,23 @@ impl Cell {
     pub fn run_seed(&self, seed: u64) -> Figures {
         let link = LinkConfig { seed, ..self.link.clone() };
         let lane = LaneConfig { bytes: Some(self.bytes), ..self.lane };
-        let mut flows = Flows::over(self.road(&link), &link, &[lane]);
+        let mut flows = self.flows(&link, &[lane]);
         flows.run(self.line_time() * PATIENCE + PATIENCE_MORE);
         Figures::of(&flows, &link, self.bytes)
     }
 
-    /// Runs one seed with endless flows that begin at these times, and gives the bytes that each moved from second 30
-    /// to second 90.
+    /// Runs one seed with endless flows that begin at these times, and gives the bytes of content that each moved from
+    /// second 30 to second 90, or between the times that were asked for; and those of the flows beside them.
     pub fn share(&self, starts: &[Duration], seed: u64) -> Vec<u64> {
         let link = LinkConfig { seed, ..self.link.clone() };
         let lanes: Vec<_> =
             starts.iter().map(|&start| LaneConfig { start, bytes: None, ..self.lane }).collect();
-        let mut flows = Flows::over(self.road(&link), &link, &lanes);
-        flows.run(SHARED_TO);
-        flows.reports().iter().map(|report| report.curve.between(SHARED_FROM, SHARED_TO)).collect()
+        let mut flows = self.flows(&link, &lanes);
+        let (from, to) = self.shared;
+        flows.run(to);
+        let (own, rivals) = (flows.reports(), flows.rivals());
+        let curves = own.iter().map(|report| &report.curve).chain(rivals.iter().map(Rival::curve));
+        curves.map(|curve| curve.between(from, to)).collect()
     }
 
     /// Jain's index of [`Self::share`], median of seeds 1 to `seeds`.
@@ -123,12 +163,15 @@ impl Cell {
         &self.link
     }
 
-    fn road(&self, link: &LinkConfig) -> Road {
-        let road = Road::new(link);
-        match &self.device {
-            Some(device) => road.behind(device),
-            None => road,
+    fn flows(&self, link: &LinkConfig, lanes: &[LaneConfig]) -> Flows {
+        let mut road = Road::new(link);
+        if let Some(device) = &self.device {
+            road = road.behind(device);
         }
+        if let Some(back) = &self.back {
+            road = road.back(&LinkConfig { seed: link.seed, ..back.clone() });
+        }
+        Flows::over(road, link, lanes).beside(&self.rivals).ticking(self.tick)
     }
 
     fn line_time(&self) -> Duration {

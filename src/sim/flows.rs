@@ -1,4 +1,4 @@
-//! Flows over UDP that share a link in each direction.
+//! Flows over UDP that share a link in each direction, among themselves and with kernel TCP.
 //!
 //! Whole packets under their real keys cross one [`Road`]; a run gives what a person would measure.
 
@@ -8,6 +8,7 @@ use super::{
     agenda::Agenda,
     forger::Forger,
     lane::{End, Lane, LaneConfig, LaneReport},
+    rival::{Packet, Rival, RivalConfig},
     road::Road,
 };
 use crate::{
@@ -20,16 +21,20 @@ pub const STARTUP_ROUNDS: u32 = 20;
 /// Between two looks at something that is due and cannot go on.
 const STEP: Duration = Duration::from_micros(1);
 
-/// Lanes over one road.
+/// Lanes over one road, and rivals beside them.
 #[derive(Debug)]
 pub struct Flows {
     now: Duration,
     agenda: Agenda<Event>,
     road: Road,
     lanes: Vec<Lane>,
+    rivals: Vec<Rival>,
+    /// When each end of each flow wakes, lanes before rivals.
     wakes: Vec<[Option<Duration>; 2]>,
-    /// Twenty round trips behind the first content.
-    settled_at: Option<Duration>,
+    /// A lane's sender wakes at multiples of this; zero: exactly.
+    tick: Duration,
+    /// The link is watched: from twenty round trips behind the first content on.
+    is_settled: bool,
     rtt: Duration,
     settled: Settled,
     /// Somebody who makes up so many datagrams for each that arrives.
@@ -50,7 +55,15 @@ pub struct Settled {
 #[derive(Debug)]
 enum Event {
     Arrive { lane: usize, at: End, number: Option<PacketNumber>, datagram: Vec<u8> },
-    Wake { lane: usize, of: End },
+    Wake { who: Who, of: End },
+    Rival { rival: usize, at: End, packet: Packet },
+}
+
+/// A flow.
+#[derive(Clone, Copy, Debug)]
+enum Who {
+    Lane(usize),
+    Rival(usize),
 }
 
 impl Flows {
@@ -66,8 +79,10 @@ impl Flows {
             agenda: Agenda::new(),
             road,
             lanes: Vec::new(),
+            rivals: Vec::new(),
             wakes: Vec::new(),
-            settled_at: None,
+            tick: Duration::ZERO,
+            is_settled: false,
             rtt: link.rtt,
             settled: Settled::default(),
             forger: None,
@@ -77,21 +92,37 @@ impl Flows {
             flows.lanes.push(Lane::new(number, *config, link.rtt, link.seed));
             flows.wakes.push([None, None]);
             for of in [End::Receiver, End::Sender] {
-                flows.agenda.push(config.start, Event::Wake { lane: number, of });
+                flows.agenda.push(config.start, Event::Wake { who: Who::Lane(number), of });
             }
         }
         flows
     }
 
-    /// Runs until all lanes are done, or until `end`.
+    /// The same with flows of kernel TCP beside the lanes.
+    #[must_use]
+    pub fn beside(mut self, rivals: &[RivalConfig]) -> Self {
+        for &config in rivals {
+            self.agenda
+                .push(config.start, Event::Wake { who: Who::Rival(self.rivals.len()), of: End::Sender });
+            self.rivals.push(Rival::new(config));
+            self.wakes.push([None, None]);
+        }
+        self
+    }
+
+    /// The same with a clock that wakes the lanes' senders only so often.
+    #[must_use]
+    pub fn ticking(mut self, tick: Duration) -> Self {
+        self.tick = tick;
+        self
+    }
+
+    /// Runs until all lanes are done, if there are any, or until `end`. It can go on from there.
     pub fn run(&mut self, end: Duration) {
-        while !self.lanes.iter().all(Lane::is_done)
-            && let Some((at, event)) = self.agenda.pop()
+        while (self.lanes.is_empty() || !self.lanes.iter().all(Lane::is_done))
+            && let Some((at, event)) = self.agenda.pop(end)
         {
             assert!(at >= self.now);
-            if at > end {
-                return;
-            }
             self.now = at;
             match event {
                 Event::Arrive { lane, at, number, mut datagram } => {
@@ -99,10 +130,15 @@ impl Flows {
                     self.lanes[lane].handle_datagram(self.now, at, &mut datagram, number);
                     self.drive(lane, at);
                 }
-                Event::Wake { lane, of } => {
+                Event::Wake { who: Who::Lane(lane), of } => {
                     if !self.drive(lane, of) {
                         self.lanes[lane].on_idle_wake();
                     }
+                }
+                Event::Wake { who: Who::Rival(rival), of } => self.drive_rival(rival, of),
+                Event::Rival { rival, at, packet } => {
+                    self.rivals[rival].handle_packet(self.now, &packet);
+                    self.drive_rival(rival, at);
                 }
             }
         }
@@ -130,14 +166,25 @@ impl Flows {
         &self.lanes
     }
 
+    /// The rivals.
+    pub fn rivals(&self) -> &[Rival] {
+        &self.rivals
+    }
+
     /// The time.
     pub fn now(&self) -> Duration {
         self.now
     }
 
-    /// What the link on the way there did since the first lane counts as started up.
+    /// What the link on the way there did since the first lane counts as started up, or since [`Self::settle`].
     pub fn settled(&self) -> &Settled {
         &self.settled
+    }
+
+    /// From here on the link is watched anew.
+    pub fn settle(&mut self) {
+        self.is_settled = true;
+        self.settled = Settled { before: *self.counters(), ..Settled::default() };
     }
 
     /// What the link on the way there did.
@@ -162,8 +209,6 @@ impl Flows {
     /// Sends what an end has, and remembers when it wants to be asked again. Whether there was anything.
     fn drive(&mut self, lane: usize, of: End) -> bool {
         let now = self.now;
-        let wake = &mut self.wakes[lane][of as usize];
-        *wake = wake.filter(|&at| at > now);
         let mut had_any = false;
         loop {
             let mut out = std::mem::take(&mut self.out);
@@ -178,22 +223,56 @@ impl Flows {
             }
             had_any = true;
         }
-        let wake = &mut self.wakes[lane][of as usize];
-        // What is due already waits for something else: a path, say.
-        let at = self.lanes[lane].poll_timeout(now, of).map(|at| at.max(now + STEP));
-        if let Some(at) = at.filter(|&at| wake.is_none_or(|wakes| at < wakes)) {
-            *wake = Some(at);
-            self.agenda.push(at, Event::Wake { lane, of });
-        }
+        let due = self.lanes[lane].poll_timeout(now, of);
+        self.wake(Who::Lane(lane), of, due.map(|at| if of == End::Sender { self.next_tick(at) } else { at }));
         had_any
     }
 
-    fn carry(&mut self, lane: usize, from: End, number: PacketNumber, datagram: &[u8]) {
-        let direction = match from {
-            End::Sender => Direction::Forward,
-            End::Receiver => Direction::Backward,
+    fn drive_rival(&mut self, rival: usize, of: End) {
+        while let Some(packet) = self.rivals[rival].poll_transmit(self.now, of) {
+            for delivery in self.road.pass(self.now, direction(of), packet.len_bytes()) {
+                // A damaged one fails its checksum.
+                if delivery.flipped_bit.is_none() {
+                    let event = Event::Rival { rival, at: of.other(), packet: packet.clone() };
+                    self.agenda.push(delivery.at, event);
+                }
+            }
+            if of == End::Sender {
+                self.look();
+            }
+        }
+        let due = self.rivals[rival].poll_timeout(of);
+        self.wake(Who::Rival(rival), of, due);
+    }
+
+    /// Sees to it that an end is asked then, unless it is asked earlier anyway.
+    fn wake(&mut self, who: Who, of: End, due: Option<Duration>) {
+        let flow = match who {
+            Who::Lane(lane) => lane,
+            Who::Rival(rival) => self.lanes.len() + rival,
         };
-        for arrival in self.road.carry(self.now, direction, datagram) {
+        let wake = &mut self.wakes[flow][of as usize];
+        *wake = wake.filter(|&at| at > self.now);
+        // What is due already waits for something else: a path, say.
+        let at = due.map(|at| at.max(self.now + STEP));
+        if let Some(at) = at.filter(|&at| wake.is_none_or(|wakes| at < wakes)) {
+            *wake = Some(at);
+            self.agenda.push(at, Event::Wake { who, of });
+        }
+    }
+
+    /// When a sender wakes that wants to wake at `at`.
+    fn next_tick(&self, at: Duration) -> Duration {
+        let over = at.as_nanos().checked_rem(self.tick.as_nanos()).unwrap_or(0);
+        if over == 0 {
+            at
+        } else {
+            at + self.tick - Duration::from_nanos(u64::try_from(over).expect("a tick"))
+        }
+    }
+
+    fn carry(&mut self, lane: usize, from: End, number: PacketNumber, datagram: &[u8]) {
+        for arrival in self.road.carry(self.now, direction(from), datagram) {
             let (at, number) = (from.other(), arrival.is_intact.then_some(number));
             self.agenda.push(arrival.at, Event::Arrive { lane, at, number, datagram: arrival.datagram });
         }
@@ -204,16 +283,22 @@ impl Flows {
 
     /// Notes the queue once the first lane counts as started up.
     fn look(&mut self) {
-        let begins = self.lanes[0].first_content().map(|first| first + self.rtt * STARTUP_ROUNDS);
-        if begins.is_none_or(|begins| self.now < begins) {
-            return;
-        }
-        if self.settled_at.is_none() {
-            self.settled_at = begins;
-            self.settled.before = *self.road.counters(Direction::Forward);
+        if !self.is_settled {
+            let first = self.lanes.first().and_then(Lane::first_content);
+            if first.is_none_or(|first| self.now < first + self.rtt * STARTUP_ROUNDS) {
+                return;
+            }
+            self.settle();
         }
         self.settled.queue_delay += self.road.queue_delay(self.now);
         self.settled.offered += 1;
+    }
+}
+
+fn direction(from: End) -> Direction {
+    match from {
+        End::Sender => Direction::Forward,
+        End::Receiver => Direction::Backward,
     }
 }
 

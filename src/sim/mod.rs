@@ -6,6 +6,7 @@
 //!   witness    reads every packet, and holds both ends of a flow to what they promise
 //!   lane       one flow: both ends, a source, a target, its checks
 //!   flows      lanes that share a road                        forger     makes datagrams up
+//!   rival      a flow of kernel TCP with CUBIC beside them
 //!   figures    what a person would measure
 //!   cell       one line of a table: a link, a file, a law, several seeds
 //!   window     holds a sender to its window
@@ -19,6 +20,7 @@ mod figures;
 mod flows;
 mod forger;
 mod lane;
+mod rival;
 mod road;
 #[cfg(test)]
 mod tests;
@@ -30,4 +32,5 @@ pub use cell::{Cell, Outcome};
 pub use figures::{Figures, SESSION_ROUNDS, ideal_rate, jain, median};
 pub use flows::Flows;
 pub use lane::{LaneConfig, LaneReport};
+pub use rival::RivalConfig;
 pub use world::{Fault, Plan, Tally, World};

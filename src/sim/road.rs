@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use crate::link::{Counters, Direction, Link, LinkConfig};
+use crate::link::{Counters, Delivery, Direction, Link, LinkConfig};
 
 /// Bytes of IPv4 and UDP headers.
 pub const HEADERS_BYTES: usize = 28;
@@ -50,20 +50,34 @@ impl Road {
         self
     }
 
+    /// The same with another link on the way back.
+    pub fn back(mut self, link: &LinkConfig) -> Self {
+        self.back.link = Link::new(link, Direction::Backward);
+        self
+    }
+
     /// Takes a datagram; gives its arrivals.
     pub fn carry(&mut self, now: Duration, direction: Direction, datagram: &[u8]) -> Vec<Arrival> {
+        let deliveries = self.pass(now, direction, datagram.len() + HEADERS_BYTES);
+        deliveries.filter_map(|delivery| arrival(delivery.at, datagram, delivery.flipped_bit)).collect()
+    }
+
+    /// Takes an IP packet of so many bytes; gives its arrivals.
+    pub fn pass(
+        &mut self,
+        now: Duration,
+        direction: Direction,
+        len_bytes: usize,
+    ) -> impl Iterator<Item = Delivery> + use<> {
         let line = match direction {
             Direction::Forward => &mut self.there,
             Direction::Backward => &mut self.back,
         };
-        let len = datagram.len() + HEADERS_BYTES;
         let enters = match &mut line.device {
             None => Some(now),
-            Some(device) => device.offer(now, len).deliveries().next().map(|delivery| delivery.at),
+            Some(device) => device.offer(now, len_bytes).deliveries().next().map(|delivery| delivery.at),
         };
-        let Some(at) = enters else { return Vec::new() };
-        let arrivals = line.link.offer(at, len).deliveries();
-        arrivals.filter_map(|delivery| arrival(delivery.at, datagram, delivery.flipped_bit)).collect()
+        enters.map(|at| line.link.offer(at, len_bytes)).into_iter().flat_map(|fate| fate.deliveries())
     }
 
     /// What one direction has done.

@@ -2,6 +2,9 @@
 //!
 //! What takes longer (a million seeds, the whole grid) stands in `tests/campaign`.
 
+mod paths;
+mod rivals;
+
 use std::time::Duration;
 
 use super::{Cell, Fault, Flows, LaneConfig, Plan, World, jain};

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
+use std::time::Duration;
 
 use haul::datagram::congestion::Congestion;
 use haul::sim::{Cell, Figures, Outcome, ideal_rate, median};
@@ -11,6 +12,7 @@ use crate::{beside, on_all, setting};
 
 /// A row of the table.
 struct Row {
+    /// The link, and what else is special.
     spec: String,
     cell: Cell,
     law: &'static str,
@@ -113,6 +115,53 @@ fn rows() -> Vec<Row> {
             let bucket = (rate / 2 * 1000 / 8 * 10).max(65_536);
             add(format!("rtt={rtt}ms,rate={}mbit,policer={bucket}B", rate / 2), (0.75, 0.65));
         }
+    }
+    rows.extend(rougher_rows());
+    rows
+}
+
+/// Paths that the specification's table doesn't have: several troubles at once, very slow and very fast lines.
+fn rougher_rows() -> Vec<Row> {
+    let row = |spec: &str, and: &str, cell: Cell, bounds| Row {
+        spec: if and.is_empty() { spec.to_owned() } else { format!("{spec}; {and}") },
+        cell: cell.file_rtts(100).law(Congestion::Bbr),
+        law: "bbr",
+        bounds: Some(bounds),
+        loss: spec.contains("policer").then_some(0.03 + 0.02),
+        queue: None,
+        spurious: spec.contains("late=").then_some(0.02),
+    };
+    let mut rows = Vec::new();
+    for (rate, rtt) in [(100, 20), (100, 100), (300, 300)] {
+        let line = format!("rtt={rtt}ms,rate={rate}mbit");
+        let lossy = format!("{line},loss=2%");
+        let cell = || Cell::new(&lossy);
+        let jitter = format!("jitter={}ms", rtt / 5);
+        rows.push(row(
+            &lossy,
+            &format!("back {jitter}"),
+            cell().back(&format!("{line},{jitter}")),
+            (0.88, 0.76),
+        ));
+        rows.push(row(&lossy, "back loss=30%", cell().back(&format!("{line},loss=30%")), (0.88, 0.76)));
+        rows.push(row(&lossy, "wakes each ms", cell().tick(Duration::from_millis(1)), (0.88, 0.76)));
+        for (part, bounds) in
+            [("late=25%/20ms", (0.80, 0.70)), ("queue=0.25bdp", (0.75, 0.65)), ("queue=0.1bdp", (0.75, 0.65))]
+        {
+            let spec = format!("{lossy},{part}");
+            rows.push(row(&spec, "", Cell::new(&spec), bounds));
+        }
+        let bucket = (rate / 2 * 1000 / 8 * 10).max(65_536);
+        let spec = format!("rtt={rtt}ms,rate={}mbit,loss=2%,policer={bucket}B", rate / 2);
+        rows.push(row(&spec, "", Cell::new(&spec).behind(&device(&spec)), (0.75, 0.65)));
+    }
+    for (spec, bounds) in [
+        ("rtt=1ms,rate=1000mbit", (0.75, 0.65)),
+        ("rtt=10ms,rate=1000mbit", (0.90, 0.78)),
+        ("rtt=50ms,rate=10mbit,loss=1%", (0.88, 0.76)),
+        ("rtt=50ms,rate=1mbit,loss=1%,queue=4bdp", (0.80, 0.70)),
+    ] {
+        rows.push(row(spec, "", Cell::new(spec), bounds));
     }
     rows
 }

@@ -3,22 +3,23 @@
 //! ```text
 //! cargo test --release --test campaign -- --ignored            everything, at its default size
 //! cargo test --release --test campaign -- --ignored worlds     one campaign of: worlds, forgeries, goodput,
-//!                                                              sharing, emulator
+//!                                                              sharing, cubic, emulator
 //!
 //! HAUL_SEEDS=1000000   worlds: how many (10,000)               goodput: seeds of each cell (9)
 //! HAUL_FROM=5000       worlds: the first seed (0)
 //! HAUL_SECONDS=3600    worlds: stop after so long (none)
-//! HAUL_JOBS=4          worlds, goodput: threads (1)
+//! HAUL_JOBS=4          worlds, goodput, sharing, cubic: threads (1)
 //! HAUL_FORGERIES=N     forgeries: how many (1,000,000)
 //! HAUL_ROWS=loss=5%    goodput: only rows that have this in their link
 //! HAUL_LEDGER=1        worlds, forgeries: add a line to tests/campaign/ledger.md
-//! HAUL_WRITE=1         goodput, sharing: write tests/campaign/goodput.md and sharing.md instead of comparing
-//!                      emulator: write tests/campaign/emulator.md
+//! HAUL_WRITE=1         goodput, sharing, cubic, emulator: write the table of that name in tests/campaign instead of
+//!                      comparing
 //! ```
 //!
 //! A world that fails prints the seed that replays it: `HAUL_SIM_SEED=7 cargo test --lib sim::tests::one_seed`. A goodput
 //! that is more than a point below the table's fails, too: whoever writes the table anew says in the commit why.
 
+mod cubic;
 #[path = "../common/datagrams.rs"]
 mod datagrams;
 #[cfg(target_os = "linux")]

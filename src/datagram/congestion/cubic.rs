@@ -212,7 +212,6 @@ impl Cubic {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testbed::{lost_packet, plain_ack};
     use super::*;
 
     const RTT: Duration = Duration::from_millis(100);
@@ -230,7 +229,7 @@ mod tests {
     fn grow(cubic: &mut Cubic, from_ms: u64, rounds: u64) {
         for round in 0..rounds {
             let window = cubic.window();
-            cubic.on_ack(at(from_ms + 100 * round), &plain_ack(window, 0));
+            cubic.on_ack(at(from_ms + 100 * round), &AckEvent::plain(window, 0));
         }
     }
 
@@ -245,7 +244,7 @@ mod tests {
     #[test]
     fn a_loss_takes_thirty_percent() {
         let mut cubic = steady(100);
-        cubic.on_lost(at(1000), &lost_packet(at(900)));
+        cubic.on_lost(at(1000), &LostPacket::sent_at(at(900)));
 
         assert_eq!(cubic.window(), 70_000);
     }
@@ -253,31 +252,31 @@ mod tests {
     #[test]
     fn losses_of_one_round_trip_are_one_loss() {
         let mut cubic = steady(100);
-        cubic.on_lost(at(1000), &lost_packet(at(900)));
-        cubic.on_lost(at(1001), &lost_packet(at(901)));
-        cubic.on_lost(at(1100), &lost_packet(at(1000)));
+        cubic.on_lost(at(1000), &LostPacket::sent_at(at(900)));
+        cubic.on_lost(at(1001), &LostPacket::sent_at(at(901)));
+        cubic.on_lost(at(1100), &LostPacket::sent_at(at(1000)));
         assert_eq!(cubic.window(), 70_000);
 
-        cubic.on_lost(at(1101), &lost_packet(at(1001)));
+        cubic.on_lost(at(1101), &LostPacket::sent_at(at(1001)));
         assert_eq!(cubic.window(), 49_000);
     }
 
     #[test]
     fn a_loss_that_was_none_is_undone() {
         let mut cubic = steady(100);
-        cubic.on_lost(at(1000), &lost_packet(at(900)));
-        cubic.on_lost(at(1001), &lost_packet(at(901)));
-        cubic.on_spurious(&lost_packet(at(900)));
+        cubic.on_lost(at(1000), &LostPacket::sent_at(at(900)));
+        cubic.on_lost(at(1001), &LostPacket::sent_at(at(901)));
+        cubic.on_spurious(&LostPacket::sent_at(at(900)));
         assert_eq!(cubic.window(), 70_000, "half of it is still believed");
 
-        cubic.on_spurious(&lost_packet(at(901)));
+        cubic.on_spurious(&LostPacket::sent_at(at(901)));
         assert_eq!(cubic.window(), 100_000);
     }
 
     #[test]
     fn the_plateau_is_reached_when_the_formula_says() {
         let mut cubic = steady(1000);
-        cubic.on_lost(at(1), &lost_packet(at(1)));
+        cubic.on_lost(at(1), &LostPacket::sent_at(at(1)));
         // RFC 9438, section 4.2: K = cbrt(1000 (1 - 0.7) / 0.4) = 9.09 s.
         grow(&mut cubic, 100, 85);
         let before = cubic.window();
@@ -291,7 +290,7 @@ mod tests {
     #[test]
     fn short_round_trips_grow_at_least_like_reno() {
         let mut cubic = steady(10);
-        cubic.on_lost(at(1), &lost_packet(at(1)));
+        cubic.on_lost(at(1), &LostPacket::sent_at(at(1)));
         grow(&mut cubic, 100, 8);
 
         assert!(cubic.window() >= 10_500, "{}", cubic.window());
@@ -300,7 +299,7 @@ mod tests {
     #[test]
     fn a_window_that_is_not_used_does_not_grow() {
         let mut cubic = Cubic::new(1000, 10_000, RTT);
-        cubic.on_ack(at(100), &AckEvent { prior_in_flight: 7_000, ..plain_ack(7_000, 0) });
+        cubic.on_ack(at(100), &AckEvent { prior_in_flight: 7_000, ..AckEvent::plain(7_000, 0) });
 
         assert_eq!(cubic.window(), 10_000);
     }
@@ -308,7 +307,7 @@ mod tests {
     #[test]
     fn a_window_of_less_than_three_packets_is_full_with_two() {
         let mut cubic = Cubic::new(1000, 2700, RTT);
-        cubic.on_ack(at(100), &AckEvent { prior_in_flight: 2_000, ..plain_ack(1_000, 0) });
+        cubic.on_ack(at(100), &AckEvent { prior_in_flight: 2_000, ..AckEvent::plain(1_000, 0) });
 
         assert!(cubic.window() > 2700);
     }
@@ -325,7 +324,7 @@ mod tests {
     fn the_window_never_falls_below_two_packets() {
         let mut cubic = steady(3);
         for n in 1..20 {
-            cubic.on_lost(at(1000 * n), &lost_packet(at(1000 * n - 1)));
+            cubic.on_lost(at(1000 * n), &LostPacket::sent_at(at(1000 * n - 1)));
         }
 
         assert_eq!(cubic.window(), 2000);

@@ -16,10 +16,11 @@ const MIN_SAMPLES: u64 = 50;
 /// How long goodput and loss are measured before they are judged.
 const PERIOD: Duration = Duration::from_secs(5);
 /// Goodput below this part of the rate lowers it to the goodput and [`GROWTH`]; above [`ENOUGH`] it grows back.
+/// protocol.md [CONG-6]
 const TOO_LITTLE: f64 = 0.8;
 const ENOUGH: f64 = 0.95;
 const GROWTH: f64 = 1.05;
-/// The breaker: loss above this, for this many round trips, so many times.
+/// The breaker: loss above this, for this many round trips, so many times. protocol.md [CONG-6]
 const BREAKER_LOSS: f64 = 0.2;
 const BREAKER_ROUNDS: u32 = 10;
 const BREAKER_TRIPS: u32 = 3;
@@ -170,7 +171,6 @@ impl Fixed {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testbed::{lost_packet, plain_ack};
     use super::*;
 
     const RATE: u64 = 1_000_000;
@@ -182,7 +182,7 @@ mod tests {
     /// `seconds` in which each 100 ms this many bytes arrive and are lost.
     fn run(fixed: &mut Fixed, from_s: u64, seconds: u64, acked: u64, lost: u64) {
         for tenth in from_s * 10..=(from_s + seconds) * 10 {
-            fixed.on_ack(Duration::from_millis(100 * tenth), &plain_ack(acked, lost));
+            fixed.on_ack(Duration::from_millis(100 * tenth), &AckEvent::plain(acked, lost));
         }
     }
 
@@ -237,7 +237,7 @@ mod tests {
             is_app_limited: true,
         };
         for tenth in 0..=60 {
-            let ack = AckEvent { rate: Some(sample), ..plain_ack(10_000, 0) };
+            let ack = AckEvent { rate: Some(sample), ..AckEvent::plain(10_000, 0) };
             fixed.on_ack(Duration::from_millis(100 * tenth), &ack);
         }
 
@@ -249,7 +249,7 @@ mod tests {
         let mut fixed = fixed();
         let mut halved = Vec::new();
         for tenth in 0..34 {
-            fixed.on_ack(Duration::from_millis(100 * tenth), &plain_ack(70_000, 30_000));
+            fixed.on_ack(Duration::from_millis(100 * tenth), &AckEvent::plain(70_000, 30_000));
             if halved.last() != Some(&fixed.rate) {
                 halved.push(fixed.rate);
             }
@@ -263,9 +263,9 @@ mod tests {
     fn nine_bad_rounds_do_not_trip_the_breaker() {
         let mut fixed = fixed();
         for tenth in 0..=9 {
-            fixed.on_ack(Duration::from_millis(100 * tenth), &plain_ack(70_000, 30_000));
+            fixed.on_ack(Duration::from_millis(100 * tenth), &AckEvent::plain(70_000, 30_000));
         }
-        fixed.on_ack(Duration::from_secs(1), &plain_ack(100_000, 0));
+        fixed.on_ack(Duration::from_secs(1), &AckEvent::plain(100_000, 0));
 
         assert_eq!(fixed.trips, 0);
     }
@@ -273,9 +273,9 @@ mod tests {
     #[test]
     fn what_arrived_after_all_was_not_lost() {
         let mut fixed = fixed();
-        fixed.on_ack(Duration::from_millis(0), &plain_ack(99_000, 1000));
-        fixed.on_spurious(&lost_packet(Duration::ZERO));
-        fixed.on_ack(Duration::from_millis(1), &plain_ack(100_000, 0));
+        fixed.on_ack(Duration::from_millis(0), &AckEvent::plain(99_000, 1000));
+        fixed.on_spurious(&LostPacket::sent_at(Duration::ZERO));
+        fixed.on_ack(Duration::from_millis(1), &AckEvent::plain(100_000, 0));
 
         assert_eq!(fixed.pacing_rate(), RATE);
     }

@@ -32,7 +32,7 @@ pub struct HyStart {
 }
 
 impl HyStart {
-    /// Packets by which the window grows for `acked` packets.
+    /// Packets by which the window grows for `acked` packets: it doubles in a round trip at most. protocol.md [CONG-4]
     pub fn growth(&mut self, acked: f64, ack: &AckEvent) -> f64 {
         self.count_round(ack);
         if let Some(rtt) = ack.rtt {

@@ -25,8 +25,6 @@ mod cubic;
 mod fixed;
 mod hystart;
 mod sampler;
-#[cfg(test)]
-mod testbed;
 
 use std::time::Duration;
 
@@ -35,7 +33,7 @@ use cubic::Cubic;
 use fixed::Fixed;
 pub use sampler::{RateSample, RateSampler, SendState};
 
-/// Packets that may be sent before anything is known, paced over the first round trip.
+/// Packets that may be sent before anything is known, paced over the first round trip. protocol.md [CONG-4]
 const INITIAL_PACKETS: u64 = 32;
 
 /// Which law a flow follows.
@@ -82,6 +80,42 @@ pub struct LostPacket {
     pub bytes: u64,
     /// What was noted when it was sent.
     pub state: SendState,
+}
+
+#[cfg(test)]
+impl AckEvent {
+    /// So many bytes acknowledged and lost on a path of 100 ms, with nothing remarkable about it.
+    fn plain(acked_bytes: u64, lost_bytes: u64) -> Self {
+        Self {
+            acked_bytes,
+            lost_bytes,
+            prior_in_flight: 1 << 40,
+            in_flight: 1 << 20,
+            rtt: None,
+            smoothed_rtt: Duration::from_millis(100),
+            rate: None,
+            ack_interval: Duration::from_millis(12),
+            receiver_drops: 0,
+        }
+    }
+}
+
+#[cfg(test)]
+impl LostPacket {
+    /// A packet of 1000 bytes that was sent then.
+    fn sent_at(sent_at: Duration) -> Self {
+        let (delivered_at, first_sent_at) = (Duration::ZERO, Duration::ZERO);
+        let state = SendState {
+            sent_at,
+            delivered: 0,
+            delivered_at,
+            first_sent_at,
+            lost: 0,
+            in_flight: 0,
+            is_app_limited: false,
+        };
+        Self { bytes: 1000, state }
+    }
 }
 
 /// What a controller thinks, for a trace.

@@ -112,7 +112,7 @@ impl RateSampler {
     }
 
     /// The sender has nothing more to send although it might: samples say too little until what is in flight has
-    /// arrived.
+    /// arrived. protocol.md [CONG-8]
     pub fn set_app_limited(&mut self, in_flight: u64) {
         self.app_limited_until = self.delivered.saturating_add(in_flight).max(1);
     }
@@ -159,7 +159,7 @@ fn rate(bytes: u64, interval: Duration) -> u64 {
 mod tests {
     use std::collections::VecDeque;
 
-    use super::super::testbed::Random;
+    use super::super::super::chance::Chance;
     use super::*;
 
     /// Bytes of a packet.
@@ -175,12 +175,12 @@ mod tests {
         /// What is on its way: when it arrives back, its state, whether it is lost.
         out: VecDeque<(Duration, SendState, bool)>,
         in_flight: u64,
-        random: Random,
-        loss: f64,
+        chance: Chance,
+        loss_percent: u64,
     }
 
     impl Path {
-        fn new(gap_us: u64, rtt_ms: u64, loss: f64) -> Self {
+        fn new(gap_us: u64, rtt_ms: u64, loss_percent: u64) -> Self {
             Self {
                 sampler: RateSampler::default(),
                 gap: Duration::from_micros(gap_us),
@@ -188,8 +188,8 @@ mod tests {
                 free_at: Duration::ZERO,
                 out: VecDeque::new(),
                 in_flight: 0,
-                random: Random(7),
-                loss,
+                chance: Chance::new([7; 32]),
+                loss_percent,
             }
         }
 
@@ -201,7 +201,7 @@ mod tests {
             let state = self.sampler.on_sent(now, SIZE, self.in_flight);
             self.in_flight += SIZE;
             self.free_at = self.free_at.max(now) + self.gap;
-            let is_lost = self.random.next() < self.loss;
+            let is_lost = self.chance.below(100) < self.loss_percent;
             self.out.push_back((self.free_at + self.rtt, state, is_lost));
         }
 
@@ -250,7 +250,7 @@ mod tests {
 
     #[test]
     fn a_full_path_is_measured_exactly() {
-        let samples = Path::new(100, 20, 0.0).run(0, 500, 11, 1);
+        let samples = Path::new(100, 20, 0).run(0, 500, 11, 1);
 
         assert!(samples.len() > 400);
         assert!(least(&samples) > 0.98, "{}", least(&samples));
@@ -259,7 +259,7 @@ mod tests {
 
     #[test]
     fn a_path_that_is_not_full_shows_what_is_sent() {
-        let samples = Path::new(100, 20, 0.0).run(0, 500, 5, 1);
+        let samples = Path::new(100, 20, 0).run(0, 500, 5, 1);
 
         assert!(least(&samples) > 0.48, "{}", least(&samples));
         assert!(most(&samples) < 0.52, "{}", most(&samples));
@@ -267,7 +267,7 @@ mod tests {
 
     #[test]
     fn random_loss_lowers_a_sample_by_what_was_lost_and_no_more() {
-        let samples = Path::new(100, 20, 0.1).run(0, 2000, 11, 1);
+        let samples = Path::new(100, 20, 10).run(0, 2000, 11, 1);
         let mean = samples.iter().sum::<f64>() / samples.len() as f64;
 
         assert!((0.88..0.92).contains(&mean), "{mean}");
@@ -277,7 +277,7 @@ mod tests {
 
     #[test]
     fn acknowledgements_an_eighth_of_a_round_trip_apart_measure_as_well() {
-        let samples = Path::new(100, 80, 0.0).run(0, 1000, 11, 10);
+        let samples = Path::new(100, 80, 0).run(0, 1000, 11, 10);
 
         assert!(least(&samples) > 0.95, "{}", least(&samples));
         assert!(most(&samples) < 1.05, "{}", most(&samples));
@@ -285,7 +285,7 @@ mod tests {
 
     #[test]
     fn held_up_acknowledgements_do_not_make_the_path_look_faster() {
-        let mut path = Path::new(100, 20, 0.0);
+        let mut path = Path::new(100, 20, 0);
         path.run(0, 200, 10, 1);
         // Nothing comes back for 15 ms, then all of it in one millisecond.
         for ms in 200..215 {
@@ -301,7 +301,7 @@ mod tests {
 
     #[test]
     fn a_pause_with_nothing_in_flight_is_not_measured() {
-        let mut path = Path::new(100, 20, 0.0);
+        let mut path = Path::new(100, 20, 0);
         path.run(0, 200, 10, 1);
         path.acknowledge(Duration::from_millis(900));
         assert_eq!(path.in_flight, 0);
@@ -313,7 +313,7 @@ mod tests {
 
     #[test]
     fn a_sender_without_data_is_marked_until_what_it_sent_has_arrived() {
-        let mut path = Path::new(100, 20, 0.0);
+        let mut path = Path::new(100, 20, 0);
         path.run(0, 100, 10, 1);
         path.sampler.set_app_limited(path.in_flight);
         path.send(Duration::from_millis(100));

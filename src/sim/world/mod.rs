@@ -139,7 +139,7 @@ impl World {
         self.settle();
         let deadline = self.plan.deadline();
         while self.client.end().is_none() || self.server.end().is_none() {
-            let (at, event) = self.agenda.pop().expect("somebody wants to do something");
+            let (at, event) = self.agenda.pop(Duration::MAX).expect("somebody wants to do something");
             assert!(at <= deadline, "it is not over by {deadline:?}");
             assert!(at >= self.now);
             self.now = at;

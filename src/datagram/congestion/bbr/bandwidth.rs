@@ -9,6 +9,7 @@ pub struct MaxBandwidth {
 
 impl MaxBandwidth {
     /// A rate was measured, bytes a second. One that was held down by the sender counts only if it is the largest.
+    /// protocol.md [CONG-8]
     pub fn on_sample(&mut self, rate: u64, is_app_limited: bool) {
         if !is_app_limited || rate >= self.max() {
             self.cycle = self.cycle.max(rate);

@@ -160,7 +160,7 @@ impl LossMeter {
         }
     }
 
-    /// The receiver's socket dropped this many: as many losses until `until` are not the path's.
+    /// The receiver's socket dropped this many: as many losses until `until` are not the path's. protocol.md [CONG-7]
     pub fn excuse(&mut self, packets: u64, until: Duration) {
         self.excused += packets as f64;
         self.excused_until = until;
@@ -207,7 +207,8 @@ impl LossMeter {
         Some(Excess { is_queued: false, in_flight: 0, since: since?, lost })
     }
 
-    /// The oldest stretch at full pace, not reported yet, that lost more than the baseline and chance explain.
+    /// The oldest stretch at full pace, not reported yet, that lost more than the baseline and chance explain: loss that
+    /// rises with the rate. protocol.md [CONG-3]
     pub fn excess(&mut self, now: Duration, bandwidth: u64) -> Option<Excess> {
         let baseline = self.baseline();
         let bound = SLOWER * bandwidth as f64 / self.datagram;
@@ -266,7 +267,6 @@ pub fn allowed(sent: f64, baseline: f64) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::testbed::lost_packet;
     use super::*;
 
     /// The path's rate: a thousand packets a second of 1000 bytes.
@@ -283,7 +283,7 @@ mod tests {
             meter.on_sent(1000);
         }
         for _ in 0..lost {
-            meter.on_lost(at(1000 * from_s + 500), &lost_packet(at(1000 * from_s)));
+            meter.on_lost(at(1000 * from_s + 500), &LostPacket::sent_at(at(1000 * from_s)));
         }
         meter.start(at(1000 * from_s + 1000));
     }

@@ -277,7 +277,7 @@ impl Bbr {
     }
 
     /// Datagrams that the receiver's socket dropped are no sign of the path's state: their loss is excused, and the rate
-    /// falls to what the receiver takes, round by round, as long as there are more.
+    /// falls to what the receiver takes, round by round, as long as there are more. protocol.md [CONG-7]
     fn on_receiver_drops(&mut self, now: Duration, ack: &AckEvent) {
         if ack.receiver_drops == 0 {
             return;
@@ -319,7 +319,6 @@ impl Bbr {
 #[cfg(test)]
 mod tests {
     use super::super::RateSample;
-    use super::super::testbed::{lost_packet, plain_ack};
     use super::*;
 
     const RTT: Duration = Duration::from_millis(100);
@@ -339,7 +338,7 @@ mod tests {
             in_flight: 0,
             is_app_limited: false,
         };
-        AckEvent { rate: Some(sample), rtt: Some(RTT), in_flight: 0, ..plain_ack(1000, 0) }
+        AckEvent { rate: Some(sample), rtt: Some(RTT), in_flight: 0, ..AckEvent::plain(1000, 0) }
     }
 
     /// In steady state at a megabyte a second.
@@ -395,7 +394,7 @@ mod tests {
         }
         bbr.loss.start(at(start_ms + 100));
         for _ in 0..20 {
-            bbr.on_lost(at(start_ms + 110), &lost_packet(at(start_ms)));
+            bbr.on_lost(at(start_ms + 110), &LostPacket::sent_at(at(start_ms)));
         }
     }
 
@@ -440,11 +439,11 @@ mod tests {
         lose_a_fifth(&mut bbr, 100 * number);
         bbr.on_ack(at(100 * (number + 2)), &measured(number + 1, 800_000));
         for _ in 0..9 {
-            bbr.on_spurious(&lost_packet(at(100 * number)));
+            bbr.on_spurious(&LostPacket::sent_at(at(100 * number)));
         }
         assert_eq!(bbr.bandwidth.max(), 800_000, "more than half of it is still believed");
 
-        bbr.on_spurious(&lost_packet(at(100 * number)));
+        bbr.on_spurious(&LostPacket::sent_at(at(100 * number)));
         assert_eq!(bbr.bandwidth.max(), 1_000_000);
     }
 
@@ -473,7 +472,7 @@ mod tests {
         let mut bbr = Bbr::new(1000, 32_000, RTT);
         bbr.on_ack(at(100), &measured(1, 200_000));
         for ms in 0..8 {
-            bbr.on_ack(at(200 + ms), &plain_ack(2000, 3000));
+            bbr.on_ack(at(200 + ms), &AckEvent::plain(2000, 3000));
         }
 
         assert_eq!(bbr.phase, Phase::Drain);
@@ -485,7 +484,7 @@ mod tests {
     fn a_moment_without_a_path_does_not_end_startup() {
         let mut bbr = Bbr::new(1200, 38_400, RTT);
         bbr.on_ack(at(100), &AckEvent { acked_bytes: 3600, ..measured(1, 62_803) });
-        bbr.on_ack(at(200), &AckEvent { acked_bytes: 38, lost_bytes: 19 * 1200, ..plain_ack(0, 0) });
+        bbr.on_ack(at(200), &AckEvent { acked_bytes: 38, lost_bytes: 19 * 1200, ..AckEvent::plain(0, 0) });
 
         assert_eq!(bbr.phase, Phase::Startup);
         assert_eq!(bbr.window(), 38_400);

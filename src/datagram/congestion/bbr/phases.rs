@@ -7,7 +7,7 @@ use super::super::{AckEvent, LostPacket};
 use super::{Bbr, loss};
 
 /// Pacing gains (draft-ietf-ccwg-bbr, section 2.4; Down drains faster than there, to be out of one's own queue within a
-/// round trip or two).
+/// round trip or two). Startup nearly triples the rate in a round trip: protocol.md [CONG-4].
 const STARTUP_GAIN: f64 = 2.77;
 const DRAIN_GAIN: f64 = 0.5;
 const DOWN_GAIN: f64 = 0.85;
