@@ -25,6 +25,7 @@ use super::{
     outgoing::Outgoing,
     pacer::Pacer,
     path::Arrived,
+    received::Arrival,
     rtt::Rtt,
     sent::SentPackets,
     shell::Shell,
@@ -85,6 +86,8 @@ pub struct Sender {
     shell: Shell,
     sent: SentPackets,
     outgoing: Outgoing,
+    /// When the last packet came before which others are missing.
+    gap_at: Option<Duration>,
     rtt: Rtt,
     reordering: Reordering,
     sampler: RateSampler,
@@ -144,6 +147,7 @@ impl Sender {
             sent: SentPackets::default(),
             outgoing: Outgoing::default(),
             rtt: Rtt::new(initial_rtt),
+            gap_at: None,
             reordering: Reordering::default(),
             sampler: RateSampler::default(),
             congestion,
@@ -198,7 +202,12 @@ impl Sender {
             self.controller.on_mtu(self.mtu.current());
         }
         let (mut challenge, mut response) = (None, None);
-        let mut acked = Acked::default();
+        if opened.arrival == Arrival::Ahead {
+            self.gap_at = Some(now);
+        }
+        // protocol.md [ACK-5]
+        let is_in_order = self.gap_at.is_none_or(|at| now.saturating_sub(at) > self.rtt.smoothed() / 2);
+        let mut acked = Acked::new(is_in_order);
         for block in blocks(opened.payload) {
             match block? {
                 Block::Ping => self.owes_floor = true,

@@ -20,6 +20,8 @@ const REMEMBERED_ROUNDS: u32 = 2;
 /// What one datagram acknowledged.
 #[derive(Debug, Default)]
 pub(super) struct Acked {
+    /// Whether it has overtaken none that it could have, as far as one can tell.
+    is_in_order: bool,
     pub(super) has_ack: bool,
     pub(super) packets: u64,
     bytes: u64,
@@ -30,6 +32,11 @@ pub(super) struct Acked {
 }
 
 impl Acked {
+    /// Nothing yet.
+    pub(super) fn new(is_in_order: bool) -> Self {
+        Self { is_in_order, ..Self::default() }
+    }
+
     /// What it told was about a path that has been left. protocol.md [CONG-9]
     pub(super) fn forget_path(&mut self) {
         (self.bytes, self.rtt, self.drops) = (0, None, 0);
@@ -76,6 +83,7 @@ impl Sender {
             self.shell.on_acked(largest);
             if let Some((sent_at, Fate::InFlight | Fate::Lost(_))) = sent_at
                 && largest >= self.path_from
+                && acked.is_in_order
             {
                 acked.rtt = Some(self.rtt.on_sample(now.saturating_sub(sent_at), delay));
             }
