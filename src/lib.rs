@@ -5,6 +5,7 @@
 //! ```text
 //! sim        a world on a virtual clock, for tests and campaigns; nothing imports it
 //! cli        reads the wish, shows the progress, says what happened
+//! compare    contenders over one link, each a process: what each kept and cost; table, JSON, page
 //! run        threads, tasks, clock and chance: couples everything below with the world
 //! emulator   real packets through a `link`, between two hosts in network namespaces of their own
 //! net        sockets
@@ -17,12 +18,15 @@
 //! link       what a path does to packets: queue, loss, delay (pure)
 //! wire       values to bytes and back
 //! integrity  digests, checksums, manifests
+//! units      sizes, rates and times, as people read and write them
 //! limits     every bound and default
 //! ```
 //!
 //! Imports go down this list only; `tests/protocol.rs` holds that order. `protocol.md` specifies what is on the wire.
 
 pub mod cli;
+#[cfg(target_os = "linux")]
+pub mod compare;
 pub mod datagram;
 #[cfg(target_os = "linux")]
 pub mod emulator;
@@ -37,4 +41,5 @@ pub mod session;
 pub mod sim;
 pub mod stream;
 pub mod transfer;
+pub mod units;
 pub mod wire;

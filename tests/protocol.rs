@@ -22,7 +22,7 @@ const LAYERS: &[&[&str]] = &[
     &["security", "link"],
     &["wire"],
     &["integrity"],
-    &["limits"],
+    &["units", "limits"],
 ];
 
 /// Defines the rules; stands before each citation.

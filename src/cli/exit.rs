@@ -38,13 +38,15 @@ pub enum Exit {
     TimedOut = 12,
     /// Nothing to do, with `--fail-if-nothing`.
     NothingToDo = 13,
+    /// Slower than before beyond the noise (`compare diff`).
+    Slower = 14,
     /// Interrupted; the same command resumes.
     Interrupted = 130,
 }
 
 impl Exit {
     /// Every code, lowest first.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Done,
         Self::Unexpected,
         Self::Usage,
@@ -59,6 +61,7 @@ impl Exit {
         Self::UdpBlocked,
         Self::TimedOut,
         Self::NothingToDo,
+        Self::Slower,
         Self::Interrupted,
     ];
 
@@ -84,6 +87,7 @@ impl Exit {
             Self::UdpBlocked => "UDP was asked for by name and is blocked",
             Self::TimedOut => "timed out",
             Self::NothingToDo => "nothing to do, with --fail-if-nothing",
+            Self::Slower => "slower than before beyond the noise (compare diff)",
             Self::Interrupted => "interrupted, resumable",
         }
     }
@@ -199,7 +203,7 @@ mod tests {
     fn codes_are_those_of_the_manual_and_rise() {
         let codes: Vec<u8> = Exit::ALL.iter().map(|exit| exit.code()).collect();
 
-        assert_eq!(codes, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 130]);
+        assert_eq!(codes, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 130]);
     }
 
     #[test]

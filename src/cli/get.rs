@@ -20,7 +20,6 @@ use super::{
     peer::{self, Place},
     retry,
     transfer::{self, ClientOptions, Transport, WriteOptions},
-    units::Bitrate,
 };
 use crate::{
     file::path::RelPath,
@@ -31,6 +30,7 @@ use crate::{
         client::{Client, Wish},
         clock,
     },
+    units::Bitrate,
     wire::message::Intent,
 };
 

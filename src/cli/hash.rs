@@ -25,11 +25,11 @@ use super::exit::{Exit, Failure};
 use super::options::DigestOption;
 use super::output::{JSON_VERSION, JsonName, Output, shown, write_file};
 use super::tree::{FileId, Found, FoundKind, Tree, id_of_handle, name_of};
-use super::units;
 use crate::file::path::escape;
 use crate::integrity::sums::write_sum;
 use crate::limits;
 use crate::run::clock;
+use crate::units;
 
 /// Make a manifest of files and trees in sha256sum format
 ///

@@ -28,9 +28,9 @@ use serde::Serialize;
 use super::exit::{Ending, Exit, Failure};
 use super::output::{JSON_VERSION, Output};
 use super::spec;
-use super::units;
 use crate::emulator::{self, Carried, EmulatorError, Flow, HostFacts, Machine, Plan, Share, Streams, Tally};
 use crate::link::{LinkConfig, PROFILES};
+use crate::units;
 
 /// Run a command on one end of an emulated link
 ///

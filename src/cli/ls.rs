@@ -16,7 +16,6 @@ use super::{
     output::{JSON_VERSION, JsonName, Output},
     peer,
     transfer::{self, StreamsOption},
-    units,
 };
 use crate::{
     file::path::escape,
@@ -24,6 +23,7 @@ use crate::{
         client::{Client, Options, Streams, Wish},
         session::Role,
     },
+    units,
     wire::message::{DigestKind, Entry, Intent, Kind, Overwrite},
 };
 

@@ -5,14 +5,13 @@
 //! exit       the exit codes, and errors that carry one
 //! output     standard output for results, standard error for people
 //! progress   the two lines that show a transfer
-//! units      sizes, rates and times, shown and read
 //! options    options that several commands share
 //! tree       the files below a directory, in byte order
 //! digests    digests of many files by several threads, in order
 //! peer       addresses, tickets, known keys
 //! transfer   what all commands that move files have in common
 //! spec       a link as it is typed
-//! send  get  ls  serve (also recv, offer)  hash  verify  link  completions  man      commands
+//! send  get  ls  serve (also recv, offer)  hash  verify  compare  link  completions  man      commands
 //! ```
 //!
 //! A command is a file with `Args` (clap derive) and `run(args, &Output) -> anyhow::Result<Exit>`, a variant of
@@ -24,6 +23,10 @@ use std::process::ExitCode;
 use clap::builder::FalseyValueParser;
 use clap::{ArgAction, CommandFactory as _, Parser, Subcommand};
 
+#[cfg(target_os = "linux")]
+pub mod compare;
+#[cfg(target_os = "linux")]
+mod compare_diff;
 pub mod completions;
 pub mod digests;
 pub mod exit;
@@ -45,7 +48,6 @@ pub mod serve;
 pub mod spec;
 pub mod transfer;
 pub mod tree;
-pub mod units;
 pub mod verify;
 
 use exit::{Ending, Exit};
@@ -102,6 +104,8 @@ pub enum Command {
     Hash(hash::Args),
     Verify(verify::Args),
     #[cfg(target_os = "linux")]
+    Compare(compare::Args),
+    #[cfg(target_os = "linux")]
     Link(link::Args),
     Completions(completions::Args),
     Man(man::Args),
@@ -118,6 +122,8 @@ impl Command {
             Self::Ls(args) => ls::run(&args, out),
             Self::Hash(args) => hash::run(&args, out),
             Self::Verify(args) => verify::run(&args, out),
+            #[cfg(target_os = "linux")]
+            Self::Compare(args) => compare::run(&args, out),
             #[cfg(target_os = "linux")]
             Self::Link(args) => return link::run(&args, out),
             Self::Completions(args) => completions::run(&args, out),

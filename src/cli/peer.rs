@@ -10,7 +10,6 @@ use std::{
 use super::{
     exit::{Exit, Failure},
     output::Output,
-    units,
 };
 use crate::{
     limits,
@@ -20,6 +19,7 @@ use crate::{
         home::Home,
     },
     security::{Address, HostPort, KeyHash, ProofKey, Ticket, TicketError},
+    units,
 };
 
 /// The variable that a ticket may come from, so that it stands on no command line.

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::units;
+use crate::units;
 
 /// How far a command is.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! Shows what UDP did to a raw transfer, in plain words.
 
-use crate::{cli::units, run::report::RawFigures};
+use crate::{run::report::RawFigures, units};
 
 /// Ranges that are told one by one; more stand in the JSON.
 const RANGES_SHOWN: usize = 8;

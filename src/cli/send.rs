@@ -8,7 +8,6 @@ use super::{
     peer::{self, Place},
     retry,
     transfer::{self, ClientOptions},
-    units::Bitrate,
 };
 use crate::{
     file::{path::RelPath, selection::Selection, target::Expect, walk::Walk},
@@ -16,6 +15,7 @@ use crate::{
         client::{Client, Landing, Wish},
         sending::Source,
     },
+    units::Bitrate,
 };
 
 /// Send files and trees

@@ -17,7 +17,6 @@ use super::{
     peer,
     progress::{Phase, Progress},
     transfer::{self, OverwriteOption, WriteOptions},
-    units::{self, Bitrate},
 };
 use crate::{
     limits,
@@ -32,6 +31,7 @@ use crate::{
         server::{Event, OneTime, Server, ServerConfig, Service},
     },
     security::{HostPort, ProofKey, Ticket, Token},
+    units::{self, Bitrate},
 };
 
 /// Options of all three.

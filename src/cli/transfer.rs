@@ -23,7 +23,6 @@ use super::{
     peer::{self, Place},
     progress::{Phase, Progress},
     raw,
-    units::{self, Bitrate},
 };
 use crate::{
     file::target::Expect,
@@ -41,6 +40,7 @@ use crate::{
     },
     security::Address,
     transfer::Announced,
+    units::{self, Bitrate},
     wire::message::{DigestKind, FlowMode, Law, Overwrite},
 };
 

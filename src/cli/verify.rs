@@ -24,11 +24,11 @@ use super::exit::{Exit, Failure};
 use super::options::DigestOption;
 use super::output::{JSON_VERSION, JsonName, Output, shown};
 use super::tree::{FileId, Found, FoundKind, Tree, id_of_handle, name_of, path_of};
-use super::units;
 use crate::file::path::escape;
 use crate::integrity::digest::{Digest, DigestKind};
 use crate::integrity::sums::{LineError, Sum, Sums, SumsError};
 use crate::run::clock;
+use crate::units;
 
 /// Compare files with a manifest in sha256sum format
 ///

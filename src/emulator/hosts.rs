@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::time::Duration;
 
 use rustix::process::Signal;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::clock::Clock;
 use super::descendants;
@@ -123,6 +123,9 @@ async fn run_programs(
             heard = host.hear() => match heard? {
                 FromHost::Ended { code } => {
                     let command_elapsed = clock.now().saturating_sub(started);
+                    if peer_code.is_none() && !plan.peer.is_empty() {
+                        peer_code = last_code(peer, plan.peer_grace).await?;
+                    }
                     return Ok(Ended { code, peer_code, was_cut, was_interrupted, command_elapsed });
                 }
                 FromHost::NotStarted { code, why } => return Err(not_started(&plan.command, code, why)),
@@ -148,6 +151,18 @@ async fn run_programs(
             }
         }
     }
+}
+
+/// How the peer's program ends if it does so by itself in this time.
+async fn last_code(peer: &HostHandle, grace: Duration) -> Result<Option<u8>, EmulatorError> {
+    let ended = async {
+        loop {
+            if let FromHost::Ended { code } = peer.hear().await? {
+                return Ok(Some(code));
+            }
+        }
+    };
+    timeout(grace, ended).await.unwrap_or(Ok(None))
 }
 
 /// Both directions; they stop when this is dropped.

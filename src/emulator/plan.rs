@@ -28,6 +28,8 @@ pub struct Plan {
     pub command_at_most: Option<Duration>,
     /// What runs at the other end meanwhile, and its arguments; empty: nothing.
     pub peer: Vec<OsString>,
+    /// How long the peer's program may go on when the command has ended, to end by itself.
+    pub peer_grace: Duration,
     /// What command and peer read from and write to.
     pub streams: Streams,
     /// How long the intervals are of which each direction keeps what happened in them, more than zero; `None`: it keeps
@@ -59,7 +61,8 @@ pub struct Carried {
     pub was_interrupted: bool,
     /// From telling the command's host to start it, when the peer served already, to hearing that it had ended.
     pub command_elapsed: Duration,
-    /// How what ran at the other end ended, as a shell has it, if it did so by itself before the command did.
+    /// How what ran at the other end ended, as a shell has it, if it did so by itself before the command did or within
+    /// [`Plan::peer_grace`].
     pub peer_code: Option<u8>,
     /// From the first moment of the link to its last.
     pub elapsed: Duration,
@@ -124,6 +127,7 @@ impl Plan {
             command,
             command_at_most: None,
             peer: Vec::new(),
+            peer_grace: Duration::ZERO,
             streams: Streams::Ours,
             sample_every: None,
             host_binary: OURSELVES.into(),

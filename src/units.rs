@@ -125,6 +125,12 @@ pub fn rate(bytes_per_s: u64) -> String {
     format!("{}/s", bytes(bytes_per_s))
 }
 
+/// A measured rate in bits per second: `93.1 Mbit/s`.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a negative rate is none")]
+pub fn bit_rate(bits_per_s: f64) -> String {
+    Bitrate { bits_per_s: bits_per_s.max(0.0).round() as u64 }.to_string()
+}
+
 /// A time in at most seven columns: `0.4s`, `59s`, `2m05s`, `3h07m`, `4d03h`, `>99d`.
 pub fn duration(time: Duration) -> String {
     let secs = time.as_secs();
