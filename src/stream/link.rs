@@ -96,8 +96,8 @@ impl Link {
             match frame {
                 // protocol.md [PING-1]
                 Frame::Message(Message::Ping(ping)) => {
-                    // A peer that asks and does not read its answers gets no more of them.
-                    if self.pending_bytes() <= limits::CONTROL_MAX_BYTES {
+                    // A stranger gets none, and a peer that asks and does not read its answers gets no more of them.
+                    if self.is_authenticated && self.pending_bytes() <= limits::CONTROL_MAX_BYTES {
                         self.queue(now, Frame::Message(Message::Pong(ping)));
                     }
                 }

@@ -122,6 +122,23 @@ const START: Duration = Duration::from_secs(100);
 const IDLE: Duration = limits::IDLE_TIMEOUT;
 const MOMENT: Duration = Duration::from_millis(1);
 
+#[test]
+fn a_stranger_that_asks_is_not_answered() {
+    // protocol.md [PING-1]
+    let mut stranger = Link::new(Channel::plain(), IDLE, START);
+    stranger.handle_input(START, &Hello::ours([1; 32], None).encode()).unwrap();
+    let mut friend = authenticated(IDLE);
+    let mut asking = authenticated(IDLE);
+
+    asking.queue(START, ping(7));
+    let bytes = sent(&mut asking);
+    stranger.handle_input(START, &bytes).unwrap();
+    friend.handle_input(START, &bytes).unwrap();
+
+    assert!(sent(&mut stranger).is_empty());
+    assert!(!sent(&mut friend).is_empty());
+}
+
 /// A link without TLS whose peer has said hello and has authenticated.
 fn authenticated(idle: Duration) -> Link {
     let mut link = Link::new(Channel::plain(), idle, START);
