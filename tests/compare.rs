@@ -246,6 +246,32 @@ fn without_links_it_compares_over_loopback_and_says_what_that_does_not_show() {
 }
 
 #[test]
+fn an_ordinary_user_compares_over_links_where_the_device_is_everyones() {
+    let place = Place::new();
+    let Some(mut nobody) = place.nobody_with_device() else { return };
+    let plan = [
+        "compare",
+        "--link",
+        "rtt=2ms,rate=50mbit",
+        "--size",
+        "200kB",
+        "--repeats",
+        "1",
+        "--warmup",
+        "0",
+        "--json",
+    ];
+    let ended = common::run(nobody.args(plan), b"");
+    if ended.code == 9 || ended.stderr.contains("mount:") {
+        return skip(&ended.stderr);
+    }
+
+    let object = ended.with(0).json();
+    assert_eq!(run(&object, "udp/bbr")["guarantees"]["is_intact"], true, "{object}");
+    assert!(run(&object, "udp/bbr")["wire"]["there_bytes"].as_u64().unwrap() > 200_000, "{object}");
+}
+
+#[test]
 fn what_cannot_be_compared_is_refused_with_its_reason() {
     let place = Place::new();
     fs::create_dir(place.path("tree")).unwrap();

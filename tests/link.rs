@@ -251,18 +251,7 @@ fn it_works_without_root_where_the_device_is_for_everyone() {
         return;
     }
     let place = Place::new();
-    let Some(command) = place.command_of_nobody() else { return };
-    let words: Vec<_> = command.get_args().map(|it| it.to_owned()).collect();
-    // The device for everyone in a mount namespace of this test, the machine's own left alone.
-    let script = "mount -t tmpfs none /mnt && mknod -m 666 /mnt/tun c 10 200 && mount --bind /mnt/tun /dev/net/tun && exec \"$@\"";
-    let mut nobody = if rustix::process::geteuid().is_root() {
-        let mut unshare = Command::new("unshare");
-        unshare.args(["--mount", "sh", "-c", script, "sh"]).arg(command.get_program()).args(words);
-        unshare.current_dir(place.path(""));
-        unshare
-    } else {
-        command
-    };
+    let Some(mut nobody) = place.nobody_with_device() else { return };
 
     let ended = common::run(nobody.args(["link", "lan", "--", "id", "-u"]), b"");
 

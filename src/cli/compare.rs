@@ -215,8 +215,12 @@ fn task(args: &Args, place: &Place, out: &Output) -> anyhow::Result<Task> {
             (Err(why), false) => return Err(Failure::new(Exit::LocalFile, why).into()),
         },
     };
-    let is_single = args.to.is_some() || !caveats.is_empty();
-    let contenders = contenders(args, is_single, out);
+    let is_loopback = !caveats.is_empty();
+    if is_loopback && !args.with.is_empty() {
+        caveats.push("other programs are left out: they run over links".to_owned());
+    }
+    let mut contenders = contenders(args, args.to.is_some() || is_loopback, out);
+    contenders.retain(|it| it.is_ours() || !is_loopback);
     let (scenarios, payloads) = payloads(args, scenarios, place)?;
     let quick = |quick: u32, else_: u32| if is_quick_look { quick } else { else_ };
     let plan = Plan {

@@ -118,10 +118,12 @@ impl Place {
     ) -> anyhow::Result<Observed> {
         let host = emulator::PEER.to_string();
         let lines = self.lines(task, desk, &host, &desk.ticket());
-        let mut plan = emulator_plan(there, back, desk.shell(&lines.command, "sender"));
-        plan.peer = lines.peer.as_ref().map(|line| desk.shell(line, "receiver")).unwrap_or_default();
+        let is_ours = task.contender().is_ours();
+        let mut plan = emulator_plan(there, back, desk.shell(task, &lines.command, "sender", is_ours));
+        plan.peer =
+            lines.peer.as_ref().map(|line| desk.shell(task, line, "receiver", false)).unwrap_or_default();
         plan.command_at_most = Some(task.at_most);
-        if task.contender().is_ours() {
+        if is_ours {
             plan.peer_grace = PEER_GRACE;
         }
         let carried = emulator::run(&plan)?;
@@ -134,14 +136,16 @@ impl Place {
         Ok(observed)
     }
 
+    /// Ours only: on one host, nobody could end what another program has started.
     fn over_loopback(&self, task: &Task<'_>, desk: &Desk) -> anyhow::Result<Observed> {
         let lines = self.lines(task, desk, "127.0.0.1", &desk.ticket());
-        let peer = lines.peer.as_ref().map(|line| local::Process::start(&desk.shell(line, "receiver")));
+        let peer =
+            lines.peer.as_ref().map(|line| local::Process::start(&desk.shell(task, line, "receiver", false)));
         let peer = peer.transpose().context("cannot start the receiver")?;
-        let mut sender = local::Process::start(&desk.shell(&lines.command, "sender"))?;
+        let mut sender = local::Process::start(&desk.shell(task, &lines.command, "sender", true))?;
         let ended = sender.wait(task.at_most)?;
         if let Some(mut peer) = peer {
-            peer.wait(if task.contender().is_ours() { PEER_GRACE } else { Duration::ZERO })?;
+            peer.wait(ended.elapsed + PEER_GRACE)?;
         }
         desk.observed(task, &lines).map(|observed| observed.ended(&ended))
     }
@@ -149,7 +153,7 @@ impl Place {
     fn to_server(&self, task: &Task<'_>, desk: &Desk, ticket: &Path) -> anyhow::Result<Observed> {
         let mut lines = self.lines(task, desk, "", ticket);
         lines.peer = None;
-        let mut sender = local::Process::start(&desk.shell(&lines.command, "sender"))?;
+        let mut sender = local::Process::start(&desk.shell(task, &lines.command, "sender", false))?;
         let ended = sender.wait(task.at_most)?;
         let mut observed = desk.observed(task, &lines)?.ended(&ended);
         observed.arrived = observed.sender.as_ref().and_then(|told| told.arrived(task.payload));
@@ -212,22 +216,26 @@ impl Desk {
         self.dir.join(format!("{who}.{what}"))
     }
 
-    /// What a shell is started with to run a line whose words are kept, with keys and state of its own. The sender waits for the
-    /// ticket of the receiver.
-    fn shell(&self, command: &OsStr, who: &str) -> Vec<OsString> {
+    /// What a shell is started with to run a line: with keys and state of its own, what it says kept in files, and perhaps once the
+    /// receiver has written its ticket.
+    fn shell(&self, task: &Task<'_>, command: &OsStr, who: &str, waits_for_ticket: bool) -> Vec<OsString> {
+        let path = |what: &str| quoted(self.said(who, what).as_os_str());
         let mut script = OsString::from("export HAUL_HOME=");
-        script.push(quoted(self.said(who, "home").as_os_str()));
-        for (file, redirection) in [("out", " >"), ("err", " 2>")] {
-            script.push(if file == "out" { "; exec" } else { "" });
-            script.push(redirection);
-            script.push(quoted(self.said(who, file).as_os_str()));
-        }
+        script.push(path("home"));
+        script.push("; exec >");
+        script.push(path("out"));
+        script.push(" 2>");
+        script.push(path("err"));
         script.push("; ");
-        if who == "sender" && contains(command, quoted(self.ticket().as_os_str()).as_os_str()) {
+        if waits_for_ticket {
             // Half a minute at most; without a ticket, the command says what is wrong.
             script.push("n=0; while [ ! -s ");
             script.push(quoted(self.ticket().as_os_str()));
             script.push(" ] && [ $n -lt 3000 ]; do sleep 0.01; n=$((n+1)); done; ");
+        }
+        if task.contender().is_ours() {
+            // In the shell's place, so that what ends the shell ends it.
+            script.push("exec ");
         }
         script.push(command);
         ["/bin/sh".into(), "-c".into(), script].into()
@@ -310,9 +318,4 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(text),
         Err(error) => Err(error),
     }
-}
-
-fn contains(line: &OsStr, part: &OsStr) -> bool {
-    use std::os::unix::ffi::OsStrExt as _;
-    line.as_bytes().windows(part.len().max(1)).any(|window| window == part.as_bytes())
 }

@@ -78,6 +78,13 @@ pub enum Reason {
         /// Of the time in which the sender had something to send, percent.
         percent: f64,
     },
+    /// It had the link's rate, but not from the beginning on.
+    Rising {
+        /// When it had, seconds from the link's first moment.
+        after_s: f64,
+        /// What arrived from then on, percent of the link's rate, headers included.
+        then_percent: f64,
+    },
     /// Over before the rate could rise.
     TooShort {
         /// Round trips that it took, with connecting.
@@ -94,6 +101,8 @@ pub enum Reason {
 const FILLED_PERCENT: f64 = 80.0;
 /// What accounts for so much of the time is the cause. Percent.
 const EXPLAINS_PERCENT: f64 = 30.0;
+/// A beginning that takes more of the whole is worth a word.
+const RISING_SHARE: f64 = 0.1;
 /// A transfer of fewer round trips is start-up: from ten packets, doubling each, a window of some thousand takes eight, and
 /// connecting takes five.
 const SHORT_ROUNDS: f64 = 25.0;
@@ -173,6 +182,9 @@ fn held_back(record: &Record, loss_percent: f64, share_percent: f64) -> Option<R
     if loss_percent > 0.0 && reductions > 0 && takes_loss_for_congestion {
         return Some(Reason::LossAsCongestion { congestion, loss_percent, reductions, share_percent });
     }
+    if let Some(rising) = rising(record) {
+        return Some(rising);
+    }
     let rounds = record.elapsed_s / record.link_rtt_s.or(record.min_rtt_s)?.max(1e-4);
     if rounds < SHORT_ROUNDS {
         return Some(Reason::TooShort { rounds });
@@ -186,6 +198,20 @@ fn held_back(record: &Record, loss_percent: f64, share_percent: f64) -> Option<R
     }
     let again_percent = record.sent_again_percent.filter(|_| loss_percent > 0.0)?;
     Some(Reason::Repaired { loss_percent, again_percent, share_percent })
+}
+
+/// Whether the link was full from some moment on until the last packets, and empty enough before to matter.
+fn rising(record: &Record) -> Option<Reason> {
+    let timeline = record.timeline.as_ref()?;
+    let full_bytes = record.link_rate_bits_per_s? as f64 / 8.0 * timeline.interval_s;
+    let arrived = &timeline.delivered_bytes;
+    let first = arrived.iter().position(|&bytes| bytes as f64 >= full_bytes * FILLED_PERCENT / 100.0)?;
+    let last = arrived.iter().rposition(|&bytes| bytes as f64 >= full_bytes * FILLED_PERCENT / 100.0)?;
+    let then: u64 = arrived[first..=last].iter().sum();
+    let then_percent = 100.0 * then as f64 / (full_bytes * (last - first + 1) as f64);
+    let after_s = first as f64 * timeline.interval_s;
+    (then_percent >= FILLED_PERCENT && last > first && after_s >= RISING_SHARE * record.elapsed_s)
+        .then_some(Reason::Rising { after_s, then_percent })
 }
 
 fn loss_percent(record: &Record) -> f64 {
@@ -254,6 +280,11 @@ impl fmt::Display for Reason {
                 "For {} of the time TCP had no more to send: the sender's buffer is too small for this path.",
                 Percent(*percent)
             ),
+            Self::Rising { after_s, then_percent } => write!(
+                f,
+                "It had the link's rate after {after_s:.1} s ({} from then on): the longer the file, the less that beginning counts.",
+                Percent(*then_percent)
+            ),
             Self::TooShort { rounds } => write!(
                 f,
                 "It was over after {rounds:.0} round trips, connecting included, before the rate had risen to the link's."
@@ -294,7 +325,7 @@ fn times(count: u64) -> String {
 mod tests {
     use super::*;
     use crate::compare::guarantee::{Boundaries, Kept};
-    use crate::compare::record::{TransportFigures, Wire};
+    use crate::compare::record::{Timeline, TransportFigures, Wire};
 
     /// 80 ms, 40 Mbit/s, 1 % loss, and a run of TCP over it that got a tenth.
     fn run() -> Record {
@@ -367,6 +398,28 @@ mod tests {
             Reason::TooShort { rounds: 12.0..13.0 }
         ));
         assert!(matches!(first(|run| run.exit_code = 3), Reason::Failed { .. }));
+    }
+
+    #[test]
+    fn a_link_that_is_full_after_a_beginning_is_told_from_one_that_never_is() {
+        let timeline = |delivered_bytes: &[u64]| {
+            let mut record = run();
+            record.transport = TransportFigures::default();
+            (record.elapsed_s, record.link_rate_bits_per_s) = (1.0, Some(8000));
+            record.timeline = Some(Timeline {
+                interval_s: 0.1,
+                delivered_bytes: delivered_bytes.to_vec(),
+                ..Timeline::default()
+            });
+            reasons(&record).remove(0)
+        };
+
+        let Reason::Rising { after_s, then_percent } = timeline(&[0, 9, 20, 99, 97, 98, 95, 99, 12]) else {
+            panic!("it rose");
+        };
+        assert!((after_s - 0.3).abs() < 1e-9 && (97.0..98.0).contains(&then_percent));
+        assert!(matches!(timeline(&[0, 9, 90, 9, 9, 9, 9, 90, 9]), Reason::TooShort { .. }));
+        assert!(matches!(timeline(&[99, 97, 98, 95, 99]), Reason::TooShort { .. }));
     }
 
     #[test]

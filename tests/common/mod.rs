@@ -122,6 +122,22 @@ impl Place {
         Some(command)
     }
 
+    /// [`Self::command_of_nobody`], who may open the TUN device: in a mount namespace of this command, the machine's own left
+    /// alone.
+    pub fn nobody_with_device(&self) -> Option<Command> {
+        let command = self.command_of_nobody()?;
+        if !rustix::process::geteuid().is_root() {
+            return Some(command);
+        }
+        let script = "mount -t tmpfs none /mnt && mknod -m 666 /mnt/tun c 10 200 && mount --bind /mnt/tun /dev/net/tun && exec \"$@\"";
+        let mut unshare = self.command("unshare");
+        unshare
+            .args(["--mount", "sh", "-c", script, "sh"])
+            .arg(command.get_program())
+            .args(command.get_args());
+        Some(unshare)
+    }
+
     /// Starts `recv`, `offer` or `serve` with these arguments on a free port of this machine.
     pub fn listen<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Server {
         Server::start(self.command(haul()).args(arguments))
