@@ -104,6 +104,7 @@ mod tests {
         assert_eq!(ran("kill -9 $$", hour).code, 137);
         let cut = ran("exec sleep 3600", Duration::from_millis(1));
         assert!(cut.was_cut);
-        assert_eq!(cut.code, 130);
+        // Asked to end while it is still being made, it may not have heard; then it is forced to.
+        assert!([130, 137].contains(&cut.code), "{}", cut.code);
     }
 }
