@@ -10,21 +10,10 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use common::{Ended, Place, skip};
+use common::{Ended, Place, can_have_hosts, skip};
 
 /// A link that does everything to packets, at a rate that a debug build carries.
 const ALL_FAULTS: &str = "rtt=10ms,rate=20mbit,loss=2%,reorder=5%,dup=1%,corrupt=0.5%";
-
-/// Whether this machine lets us have hosts; says why not.
-fn is_possible() -> bool {
-    let ended = Place::new().haul(["link", "lan", "--", "true"]);
-    if ended.code == 0 {
-        return true;
-    }
-    assert_eq!(ended.code, 9, "{ended}");
-    skip(&ended.stderr);
-    false
-}
 
 #[track_caller]
 fn compare(place: &Place, arguments: &[&str]) -> Ended {
@@ -47,7 +36,7 @@ fn run<'a>(object: &'a Value, contender: &str) -> &'a Value {
 
 #[test]
 fn reliable_transports_keep_what_they_promise_and_raw_udp_accounts_for_every_datagram() {
-    if !is_possible() {
+    if !can_have_hosts() {
         return;
     }
     let object =
@@ -75,7 +64,7 @@ fn reliable_transports_keep_what_they_promise_and_raw_udp_accounts_for_every_dat
 
 #[test]
 fn the_table_says_all_of_it_in_eighty_columns() {
-    if !is_possible() {
+    if !can_have_hosts() {
         return;
     }
     let ended =
@@ -94,7 +83,7 @@ fn the_table_says_all_of_it_in_eighty_columns() {
 
 #[test]
 fn what_was_measured_is_not_measured_again() {
-    if !is_possible() {
+    if !can_have_hosts() {
         return;
     }
     let place = Place::new();
@@ -126,7 +115,7 @@ fn a_file_that_holds_no_records_is_left_alone() {
 
 #[test]
 fn other_programs_run_over_the_same_link_and_what_they_brought_is_looked_at() {
-    if !is_possible() {
+    if !can_have_hosts() {
         return;
     }
     let place = Place::new();
@@ -151,7 +140,7 @@ while True: s.accept()[0].recv(1 << 20, socket.MSG_WAITALL)\"";
 
 #[test]
 fn a_run_that_takes_too_long_is_ended_and_says_how_far_it_came() {
-    if !is_possible() {
+    if !can_have_hosts() {
         return;
     }
     let plan = ["--link", "rtt=1ms,rate=1mbit", "--size", "1MB", "--contenders", "tcp", "--at-most", "2s"];
@@ -165,7 +154,7 @@ fn a_run_that_takes_too_long_is_ended_and_says_how_far_it_came() {
 
 #[test]
 fn a_grid_runs_every_combination() {
-    if !is_possible() {
+    if !can_have_hosts() {
         return;
     }
     let plan =
@@ -197,7 +186,7 @@ fn a_server_that_allows_it_is_measured_and_nothing_is_left_there() {
 
 #[test]
 fn two_results_are_the_same_or_one_is_slower() {
-    if !is_possible() {
+    if !can_have_hosts() {
         return;
     }
     let place = Place::new();
@@ -287,7 +276,7 @@ fn what_cannot_be_compared_is_refused_with_its_reason() {
     refused(&["--size", "12"], 2, "needs a unit");
     refused(&["--peer", "true"], 2, "--with");
     refused(&["--report", "no/such/dir/x.html"], 9, "no/such/dir/x.html");
-    if is_possible() {
+    if can_have_hosts() {
         refused(&["tree", "--link", "lan"], 9, "make one file of it with tar");
         refused(&["none", "--link", "lan"], 9, "cannot send none");
         refused(&["--link", "lan", "--contenders", "tcp/nosuchlaw", "--size", "10kB"], 6, "nosuchlaw");

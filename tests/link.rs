@@ -11,7 +11,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use common::datagrams::{RECEIVER, SENDER};
-use common::{Ended, Place, skip};
+use common::{Ended, Place, can_have_hosts, skip};
 
 /// Sends 500 datagrams of 100 bytes of content; nobody has to listen.
 const FIVE_HUNDRED: &str = "import os, socket, time
@@ -26,17 +26,6 @@ s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 s.bind(('', 9))
 while True: s.recv(2000)\"";
 
-/// Whether this machine lets us have hosts; says why not.
-fn is_possible() -> bool {
-    let ended = Place::new().haul(["link", "lan", "--", "true"]);
-    if ended.code == 0 {
-        return true;
-    }
-    assert_eq!(ended.code, 9, "{ended}");
-    skip(&ended.stderr);
-    false
-}
-
 /// Runs a command over a link and gives the one object.
 #[track_caller]
 fn link(arguments: &[&str]) -> Value {
@@ -46,7 +35,7 @@ fn link(arguments: &[&str]) -> Value {
 
 #[test]
 fn losses_are_the_same_for_one_seed_and_others_for_another() {
-    if !is_possible() {
+    if !can_have_hosts() {
         return;
     }
     let lost = |spec: &str| {
@@ -67,7 +56,7 @@ fn losses_are_the_same_for_one_seed_and_others_for_another() {
 
 #[test]
 fn packets_that_are_longer_than_the_link_allows_vanish_and_are_counted() {
-    if !is_possible() {
+    if !can_have_hosts() {
         return;
     }
     let program = "import os, socket
@@ -82,7 +71,7 @@ for size in (1252, 1253): s.sendto(bytes(size), (os.environ['HAUL_LINK_PEER'], 9
 
 #[test]
 fn a_trace_is_replayed_from_its_file_in_each_direction() {
-    if !is_possible() {
+    if !can_have_hosts() {
         return;
     }
     let place = Place::new();
@@ -105,7 +94,7 @@ for k in range(10): s.sendto(bytes(1472), (os.environ['HAUL_LINK_PEER'], 9))";
 
 #[test]
 fn a_queue_takes_what_fits_it_to_the_byte() {
-    if !is_possible() {
+    if !can_have_hosts() {
         return;
     }
     let place = Place::new();
@@ -123,7 +112,7 @@ for k in range(10): s.sendto(bytes(1472), (os.environ['HAUL_LINK_PEER'], 9))";
 
 #[test]
 fn a_receiver_sees_every_loss_copy_and_damage_that_the_link_counts() {
-    if !is_possible() {
+    if !can_have_hosts() {
         return;
     }
     let place = Place::new();
@@ -156,7 +145,7 @@ fn a_receiver_sees_every_loss_copy_and_damage_that_the_link_counts() {
 
 #[test]
 fn each_direction_has_a_link_of_its_own() {
-    if !is_possible() {
+    if !can_have_hosts() {
         return;
     }
     let object = link(&["rtt=2ms,dup=100%", "--back", "rtt=4ms,seed=9", "--", "true"]);
@@ -169,7 +158,7 @@ fn each_direction_has_a_link_of_its_own() {
 
 #[test]
 fn the_command_has_its_input_its_environment_and_its_exit_code() {
-    if !is_possible() {
+    if !can_have_hosts() {
         return;
     }
     let place = Place::new();
@@ -185,7 +174,7 @@ fn the_command_has_its_input_its_environment_and_its_exit_code() {
 
 #[test]
 fn what_runs_at_the_other_end_starts_before_the_command_and_ends_after_it() {
-    if !is_possible() {
+    if !can_have_hosts() {
         return;
     }
     let place = Place::new();
@@ -201,7 +190,7 @@ assert open('peer').read() == 'started\\n'";
 
 #[test]
 fn nothing_that_the_command_left_behind_goes_on() {
-    if !is_possible() {
+    if !can_have_hosts() {
         return;
     }
     let place = Place::new();
@@ -213,7 +202,7 @@ fn nothing_that_the_command_left_behind_goes_on() {
 
 #[test]
 fn a_signal_goes_to_the_command_and_the_counters_are_still_told() {
-    if !is_possible() {
+    if !can_have_hosts() {
         return;
     }
     let place = Place::new();
@@ -228,7 +217,7 @@ fn a_signal_goes_to_the_command_and_the_counters_are_still_told() {
 
 #[test]
 fn hosts_end_with_an_emulator_that_is_killed() {
-    if !is_possible() {
+    if !can_have_hosts() {
         return;
     }
     let place = Place::new();
@@ -247,7 +236,7 @@ fn hosts_end_with_an_emulator_that_is_killed() {
 
 #[test]
 fn it_works_without_root_where_the_device_is_for_everyone() {
-    if !is_possible() {
+    if !can_have_hosts() {
         return;
     }
     let place = Place::new();
@@ -300,7 +289,7 @@ fn the_profiles_are_listed_with_where_they_come_from() {
 #[test]
 fn content_returns_to_tcp_when_udp_is_blocked_in_mid_transfer() {
     // protocol.md [FLOW-7]
-    if !is_possible() {
+    if !can_have_hosts() {
         return;
     }
     if Command::new("ip").arg("-V").output().is_err() {

@@ -166,6 +166,18 @@ impl std::fmt::Display for Ended {
     }
 }
 
+/// Whether this machine lets us have the hosts of an emulated link; says why not.
+#[track_caller]
+pub fn can_have_hosts() -> bool {
+    let ended = Place::new().haul(["link", "lan", "--", "true"]);
+    if ended.code == 0 {
+        return true;
+    }
+    assert_eq!(ended.code, 9, "{ended}");
+    skip(&ended.stderr);
+    false
+}
+
 /// Says why a test shows nothing on this machine.
 #[expect(clippy::print_stderr, reason = "the reason of a skipped test is for the person who runs it")]
 pub fn skip(reason: &str) {
