@@ -1,17 +1,22 @@
 //! One unfinished file: it stands beside its target under a temporary name until it is proven.
 //!
 //! The live name never holds a partial file, because bytes only ever go here. Dropping a part removes it from the
-//! disk; only [`Part::publish`] lets it stay. Its descriptor may be closed and opened again between writes
+//! disk, unless another session can go on with it ([`Part::keep`]); only [`Part::publish`] gives it its name. Its descriptor may be closed and opened again between writes
 //! ([`Part::park`]), so that thousands of parts need not be thousands of open files.
 
+use std::ops::Range;
 use std::sync::Arc;
 
-use rustix::fd::OwnedFd;
 use rustix::io::{Errno, Result};
 
 use super::disk::letter_case;
 use super::disk::target_dirs::Dir;
-use super::disk::write::{self, TempName, TempNames};
+use super::disk::temp_name::{TempName, TempNames};
+use super::disk::{Handle, Stat, write};
+use super::journal::{Journal, JournalError};
+use super::kept::{Keep, Kept};
+use crate::limits;
+use crate::transfer::placement::Placement;
 use crate::wire::message::{Code, Mtime};
 
 /// An unfinished file, link, or other name of a file, that has no live name.
@@ -22,9 +27,11 @@ pub struct Part {
     /// Its name until it is published.
     temp: TempName,
     /// Open while it is written.
-    fd: Option<OwnedFd>,
+    file: Option<Handle>,
     /// Whether the temporary name is gone, so that there is nothing to remove.
     published: bool,
+    /// What lets another session go on with it, if anything does.
+    kept: Option<Kept>,
 }
 
 /// A file that stood under the target's name when it was examined.
@@ -40,12 +47,8 @@ pub struct Existing {
 
 impl Existing {
     /// What `stat` says of it.
-    pub fn of(stat: &rustix::fs::Stat) -> Self {
-        Self {
-            identity: (write::number(stat.st_dev, u64::MAX), write::number(stat.st_ino, u64::MAX)),
-            size: write::number(stat.st_size, 0),
-            mtime: write::mtime_of(stat),
-        }
+    pub fn of(stat: &Stat) -> Self {
+        Self { identity: stat.identity, size: stat.size, mtime: stat.mtime }
     }
 }
 
@@ -112,22 +115,70 @@ impl From<Errno> for PublishError {
 }
 
 impl Part {
+    /// An empty file in `dir` for the name `name` that another session can go on with, and that it owns alone.
+    pub fn keep(dir: Arc<Dir>, name: &[u8], keep: &Keep) -> std::result::Result<Self, JournalError> {
+        let (mut journal, _) = Journal::open(&dir, journal_name(&keep.owner, name))?;
+        let temp = part_name(&keep.owner, name);
+        let file = write::open_or_create(dir.handle(), temp.as_bytes())?;
+        if !write::stat_of(&file)?.is_own_file() {
+            return Err(JournalError::Foreign);
+        }
+        write::set_len(&file, 0)?;
+        journal.begin(keep.identity, &[])?;
+        let kept = Some(Kept::new(journal, false, keep.syncs));
+        Ok(Self { dir, temp, file: Some(file), published: false, kept })
+    }
+
+    /// What another session has left of `name`, and which of its bytes; `None` where there is nothing to go on with.
+    pub fn go_on(
+        dir: Arc<Dir>,
+        name: &[u8],
+        keep: &Keep,
+    ) -> std::result::Result<Option<(Self, Placement)>, JournalError> {
+        let journal_name = journal_name(&keep.owner, name);
+        if write::stat(dir.handle(), journal_name.as_bytes())?.is_none() {
+            return Ok(None);
+        }
+        let (mut journal, claims) = Journal::open(&dir, journal_name)?;
+        let temp = part_name(&keep.owner, name);
+        let there = write::stat(dir.handle(), temp.as_bytes())?;
+        let (Some(claims), Some(there)) = (claims, there.filter(Stat::is_own_file)) else { return Ok(None) };
+        let file = write::open_temp(dir.handle(), temp)?;
+        let size = keep.identity.size;
+        let placed = claims.placed.within(there.size.min(size), limits::RESUME_SPANS_MAX).of_size(size);
+        if there.size > size {
+            write::set_len(&file, size)?;
+        }
+        // Of another source, the same bytes may still be of use; the journal is about this one from here on.
+        if claims.identity != keep.identity {
+            journal.begin(keep.identity, placed.ranges())?;
+        }
+        let kept = Some(Kept::new(journal, placed.placed_bytes() > 0, keep.syncs));
+        Ok(Some((Self { dir, temp, file: Some(file), published: false, kept }, placed)))
+    }
+
+    /// What is allocated for what another session has left of `name`, bytes.
+    pub fn allocated(dir: &Dir, name: &[u8], owner: &[u8; 32]) -> u64 {
+        let there = write::stat(dir.handle(), part_name(owner, name).as_bytes());
+        there.ok().flatten().filter(Stat::is_own_file).map_or(0, |stat| stat.blocks_bytes)
+    }
+
     /// An empty file in `dir`, readable by this user alone.
     pub fn create(dir: Arc<Dir>, names: &mut TempNames) -> Result<Self> {
-        let (fd, temp) = write::create_temp(&dir, names)?;
-        Ok(Self { dir, temp, fd: Some(fd), published: false })
+        let (file, temp) = write::create_temp(dir.handle(), names)?;
+        Ok(Self { dir, temp, file: Some(file), published: false, kept: None })
     }
 
     /// A symbolic link to `target`.
     pub fn symlink(dir: Arc<Dir>, target: &[u8], names: &mut TempNames) -> Result<Self> {
-        let temp = write::symlink_temp(&dir, target, names)?;
-        Ok(Self { dir, temp, fd: None, published: false })
+        let temp = write::symlink_temp(dir.handle(), target, names)?;
+        Ok(Self { dir, temp, file: None, published: false, kept: None })
     }
 
     /// Another name of the file `name` in `from`.
     pub fn hardlink(dir: Arc<Dir>, from: &Dir, name: &[u8], names: &mut TempNames) -> Result<Self> {
-        let temp = write::link_temp(from, name, &dir, names)?;
-        Ok(Self { dir, temp, fd: None, published: false })
+        let temp = write::link_temp(from.handle(), name, dir.handle(), names)?;
+        Ok(Self { dir, temp, file: None, published: false, kept: None })
     }
 
     /// Reserves the blocks of all `size` bytes and makes the file that long.
@@ -137,7 +188,70 @@ impl Part {
 
     /// Writes `bytes` at `offset`.
     pub fn write_at(&mut self, offset: u64, bytes: &[u8]) -> Result<()> {
-        write::write_all_at(self.file()?, bytes, offset)
+        write::write_all_at(self.file()?, bytes, offset)?;
+        if let Some(kept) = &mut self.kept {
+            kept.on_written(offset..offset + bytes.len() as u64);
+            if kept.syncs() {
+                write::start_writeback(self.file()?, offset, bytes.len() as u64);
+            }
+        }
+        Ok(())
+    }
+
+    /// Sees that `len` bytes at `offset`, which are in the file, are zeros. Where they are, nothing is written.
+    pub fn zero(&mut self, offset: u64, len: u64, scratch: &mut [u8]) -> Result<()> {
+        let mut at = offset;
+        while at < offset + len {
+            let step = usize::try_from(offset + len - at).map_or(scratch.len(), |left| left.min(scratch.len()));
+            let buffer = &mut scratch[..step];
+            self.read_back(at, buffer)?;
+            if buffer.iter().any(|&byte| byte != 0) {
+                buffer.fill(0);
+                write::write_all_at(self.file()?, buffer, at)?;
+            }
+            at += step as u64;
+        }
+        self.note_written(offset, len);
+        Ok(())
+    }
+
+    /// A range that is to be read as zeros is there.
+    pub fn note_written(&mut self, offset: u64, len: u64) {
+        if let Some(kept) = &mut self.kept {
+            kept.on_written(offset..offset + len);
+        }
+    }
+
+    /// Whether so much was written since the last checkpoint that it is time for one.
+    pub fn wants_checkpoint(&self) -> bool {
+        self.kept.as_ref().is_some_and(Kept::is_due)
+    }
+
+    /// Brings what was written to the disk and notes it, if another session may go on with this part.
+    pub fn checkpoint(&mut self) -> Result<()> {
+        if self.kept.is_none() {
+            return Ok(());
+        }
+        self.file()?;
+        let (Some(kept), Some(file)) = (&mut self.kept, &self.file) else { return Ok(()) };
+        kept.checkpoint(file, &self.dir)
+    }
+
+    /// These ranges are wrong: nobody is to go on behind them.
+    pub fn forget(&mut self, ranges: &[Range<u64>]) -> Result<()> {
+        self.kept.as_mut().map_or(Ok(()), |kept| kept.forget(ranges))
+    }
+
+    /// Removes it, whatever another session could do with it.
+    pub fn discard(mut self) {
+        if let Some(kept) = self.kept.take() {
+            kept.remove(&self.dir);
+        }
+    }
+
+    /// How long it is, bytes.
+    pub fn len(&mut self) -> Result<u64> {
+        Ok(write::stat_of(self.file()?)?.size)
     }
 
     /// Reads into all of `buffer` from `offset`; a file that ends before is an error (`EIO`): it was longer.
@@ -160,7 +274,7 @@ impl Part {
 
     /// Gives a link its modification time.
     pub fn set_link_mtime(&self, mtime: Mtime) -> Result<()> {
-        write::set_mtime_of(&self.dir, self.temp.as_bytes(), mtime)
+        write::set_mtime_of(self.dir.handle(), self.temp.as_bytes(), mtime)
     }
 
     /// Waits until the file is on the disk.
@@ -177,12 +291,12 @@ impl Part {
 
     /// Closes the descriptor; the next use opens it again.
     pub fn park(&mut self) {
-        self.fd = None;
+        self.file = None;
     }
 
     /// Whether the descriptor is closed.
     pub fn is_parked(&self) -> bool {
-        self.fd.is_none()
+        self.file.is_none()
     }
 
     /// The directory that it stands in.
@@ -200,13 +314,16 @@ impl Part {
                 Err(Errno::EXIST) if replace == Replace::Appeared => self.rename_over(name)?,
                 result => result?,
             },
-            Replace::Examined(examined) => match write::stat(&self.dir, name)? {
+            Replace::Examined(examined) => match write::stat(self.dir.handle(), name)? {
                 None => self.rename_new(name)?,
                 Some(stat) if Existing::of(&stat) != examined => return Err(PublishError::Changed),
                 Some(_) => self.rename_over(name)?,
             },
         }
         self.published = true;
+        if let Some(kept) = self.kept.take() {
+            kept.remove(&self.dir);
+        }
         Ok(())
     }
 
@@ -234,23 +351,33 @@ impl Part {
     }
 
     fn rename_new(&self, name: &[u8]) -> Result<()> {
-        write::rename_new(&self.dir, self.temp.as_bytes(), name)
+        write::rename_new(self.dir.handle(), self.temp.as_bytes(), name)
     }
 
     fn rename_over(&self, name: &[u8]) -> Result<()> {
-        write::rename_over(&self.dir, self.temp.as_bytes(), name)?;
+        write::rename_over(self.dir.handle(), self.temp.as_bytes(), name)?;
         // Renaming one name of a file over another of the same file does nothing and leaves both.
-        let _ = write::unlink(&self.dir, self.temp.as_bytes());
+        let _ = write::unlink(self.dir.handle(), self.temp.as_bytes());
         Ok(())
     }
 
-    fn file(&mut self) -> Result<&OwnedFd> {
-        let fd = match self.fd.take() {
-            Some(fd) => fd,
-            None => write::open_temp(&self.dir, self.temp)?,
+    fn file(&mut self) -> Result<&Handle> {
+        let file = match self.file.take() {
+            Some(file) => file,
+            None => write::open_temp(self.dir.handle(), self.temp)?,
         };
-        Ok(self.fd.insert(fd))
+        Ok(self.file.insert(file))
     }
+}
+
+/// Where the part of `name` stands that this owner sends.
+fn part_name(owner: &[u8; 32], name: &[u8]) -> TempName {
+    TempName::found_again(owner, b"part", name)
+}
+
+/// Where its journal does.
+fn journal_name(owner: &[u8; 32], name: &[u8]) -> TempName {
+    TempName::found_again(owner, b"journal", name)
 }
 
 /// Damaged files of one name that are kept.
@@ -258,9 +385,17 @@ const DAMAGED_MAX: u32 = 99;
 
 impl Drop for Part {
     fn drop(&mut self) {
-        if !self.published {
+        if self.published {
+            return;
+        }
+        // The session ends here, or this file does: what has come of it stays for another one.
+        let _ = self.checkpoint();
+        if self.kept.as_ref().is_none_or(|kept| !kept.has_claims()) {
+            if let Some(kept) = self.kept.take() {
+                kept.remove(&self.dir);
+            }
             // A temporary name that cannot be removed stays behind under its reserved name; nothing reads it.
-            let _ = write::unlink(&self.dir, self.temp.as_bytes());
+            let _ = write::unlink(self.dir.handle(), self.temp.as_bytes());
         }
     }
 }
@@ -323,14 +458,14 @@ mod tests {
         let (temp, dir) = directory();
         let mut names = TempNames::new(1);
         std::fs::write(temp.path().join("name"), "old").unwrap();
-        let examined = Existing::of(&write::stat(&dir, b"name").unwrap().unwrap());
+        let examined = Existing::of(&write::stat(dir.handle(), b"name").unwrap().unwrap());
 
         std::fs::write(temp.path().join("name"), "changed").unwrap();
         let part = Part::create(Arc::clone(&dir), &mut names).unwrap();
         assert_eq!(part.publish(b"name", Replace::Examined(examined)), Err(PublishError::Changed));
         assert_eq!(std::fs::read(temp.path().join("name")).unwrap(), b"changed");
 
-        let examined = Existing::of(&write::stat(&dir, b"name").unwrap().unwrap());
+        let examined = Existing::of(&write::stat(dir.handle(), b"name").unwrap().unwrap());
         let part = Part::create(dir, &mut names).unwrap();
         assert_eq!(part.publish(b"name", Replace::Examined(examined)), Ok(()));
         assert_eq!(std::fs::read(temp.path().join("name")).unwrap(), b"");

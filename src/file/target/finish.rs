@@ -91,7 +91,7 @@ impl Tree {
         self.promised_bytes -= u128::from(owed_bytes);
         let (size_bytes, digest) = match stage {
             Stage::Publishing { size_bytes, digest } => (size_bytes, Some(digest)),
-            Stage::Comparing(_) | Stage::Wanted(_) | Stage::Waiting => (0, digest),
+            Stage::Comparing(_) | Stage::Wanted(_) | Stage::Repairing(_) | Stage::Waiting => (0, digest),
         };
         Some(Settled { number, path, parent, linked, size_bytes, digest, outcome })
     }
@@ -119,14 +119,14 @@ impl Tree {
     ) -> Result<bool, Failure> {
         let cannot = |errno| Failure::of(errno, "set its mode and time", path.as_bytes());
         let dir = self.dirs.open(Some(path.as_bytes()), false).map_err(|error| dir_failure(&error))?;
-        let stat = rustix::fs::fstat(&*dir).map_err(cannot)?;
-        let has_mode = write::number(stat.st_mode, 0_u32) & 0o7777 == mode;
-        let has_time = mtime.is_none_or(|mtime| write::mtime_of(&stat) == mtime);
+        let stat = write::stat_of(dir.handle()).map_err(cannot)?;
+        let has_mode = stat.mode == mode;
+        let has_time = mtime.is_none_or(|mtime| stat.mtime == mtime);
         if !has_mode {
-            write::set_mode(&*dir, mode).map_err(cannot)?;
+            write::set_mode(dir.handle(), mode).map_err(cannot)?;
         }
         if let Some(mtime) = mtime.filter(|_| !has_time) {
-            write::set_mtime(&*dir, mtime).map_err(cannot)?;
+            write::set_mtime(dir.handle(), mtime).map_err(cannot)?;
         }
         if !has_mode || !has_time {
             self.publisher.touch(dir);

@@ -76,6 +76,9 @@ impl World {
     }
 
     pub(super) fn idle(&mut self) -> Vec<(u64, Outcome)> {
+        while self.target.has_work() {
+            self.target.handle(Job::Work).unwrap();
+        }
         self.target.handle(Job::Idle).unwrap();
         let mut told = outcomes(&mut self.target);
         told.sort_by_key(|(file, _)| *file);
@@ -87,7 +90,7 @@ impl World {
     }
 
     /// The root, opened.
-    pub(super) fn open_root(&self) -> rustix::fd::OwnedFd {
+    pub(super) fn open_root(&self) -> crate::file::disk::Handle {
         crate::file::disk::write::open_root(self.temp.path()).unwrap()
     }
 
