@@ -6,12 +6,12 @@
 
 use std::sync::Arc;
 
-use rustix::fd::OwnedFd;
 use rustix::io::{Errno, Result};
 
 use super::disk::letter_case;
 use super::disk::target_dirs::Dir;
-use super::disk::write::{self, TempName, TempNames};
+use super::disk::temp_name::{TempName, TempNames};
+use super::disk::{Handle, Stat, write};
 use crate::wire::message::{Code, Mtime};
 
 /// An unfinished file, link, or other name of a file, that has no live name.
@@ -22,7 +22,7 @@ pub struct Part {
     /// Its name until it is published.
     temp: TempName,
     /// Open while it is written.
-    fd: Option<OwnedFd>,
+    file: Option<Handle>,
     /// Whether the temporary name is gone, so that there is nothing to remove.
     published: bool,
 }
@@ -40,12 +40,8 @@ pub struct Existing {
 
 impl Existing {
     /// What `stat` says of it.
-    pub fn of(stat: &rustix::fs::Stat) -> Self {
-        Self {
-            identity: (write::number(stat.st_dev, u64::MAX), write::number(stat.st_ino, u64::MAX)),
-            size: write::number(stat.st_size, 0),
-            mtime: write::mtime_of(stat),
-        }
+    pub fn of(stat: &Stat) -> Self {
+        Self { identity: stat.identity, size: stat.size, mtime: stat.mtime }
     }
 }
 
@@ -114,20 +110,20 @@ impl From<Errno> for PublishError {
 impl Part {
     /// An empty file in `dir`, readable by this user alone.
     pub fn create(dir: Arc<Dir>, names: &mut TempNames) -> Result<Self> {
-        let (fd, temp) = write::create_temp(&dir, names)?;
-        Ok(Self { dir, temp, fd: Some(fd), published: false })
+        let (file, temp) = write::create_temp(dir.handle(), names)?;
+        Ok(Self { dir, temp, file: Some(file), published: false })
     }
 
     /// A symbolic link to `target`.
     pub fn symlink(dir: Arc<Dir>, target: &[u8], names: &mut TempNames) -> Result<Self> {
-        let temp = write::symlink_temp(&dir, target, names)?;
-        Ok(Self { dir, temp, fd: None, published: false })
+        let temp = write::symlink_temp(dir.handle(), target, names)?;
+        Ok(Self { dir, temp, file: None, published: false })
     }
 
     /// Another name of the file `name` in `from`.
     pub fn hardlink(dir: Arc<Dir>, from: &Dir, name: &[u8], names: &mut TempNames) -> Result<Self> {
-        let temp = write::link_temp(from, name, &dir, names)?;
-        Ok(Self { dir, temp, fd: None, published: false })
+        let temp = write::link_temp(from.handle(), name, dir.handle(), names)?;
+        Ok(Self { dir, temp, file: None, published: false })
     }
 
     /// Reserves the blocks of all `size` bytes and makes the file that long.
@@ -160,7 +156,7 @@ impl Part {
 
     /// Gives a link its modification time.
     pub fn set_link_mtime(&self, mtime: Mtime) -> Result<()> {
-        write::set_mtime_of(&self.dir, self.temp.as_bytes(), mtime)
+        write::set_mtime_of(self.dir.handle(), self.temp.as_bytes(), mtime)
     }
 
     /// Waits until the file is on the disk.
@@ -177,12 +173,12 @@ impl Part {
 
     /// Closes the descriptor; the next use opens it again.
     pub fn park(&mut self) {
-        self.fd = None;
+        self.file = None;
     }
 
     /// Whether the descriptor is closed.
     pub fn is_parked(&self) -> bool {
-        self.fd.is_none()
+        self.file.is_none()
     }
 
     /// The directory that it stands in.
@@ -200,7 +196,7 @@ impl Part {
                 Err(Errno::EXIST) if replace == Replace::Appeared => self.rename_over(name)?,
                 result => result?,
             },
-            Replace::Examined(examined) => match write::stat(&self.dir, name)? {
+            Replace::Examined(examined) => match write::stat(self.dir.handle(), name)? {
                 None => self.rename_new(name)?,
                 Some(stat) if Existing::of(&stat) != examined => return Err(PublishError::Changed),
                 Some(_) => self.rename_over(name)?,
@@ -234,22 +230,22 @@ impl Part {
     }
 
     fn rename_new(&self, name: &[u8]) -> Result<()> {
-        write::rename_new(&self.dir, self.temp.as_bytes(), name)
+        write::rename_new(self.dir.handle(), self.temp.as_bytes(), name)
     }
 
     fn rename_over(&self, name: &[u8]) -> Result<()> {
-        write::rename_over(&self.dir, self.temp.as_bytes(), name)?;
+        write::rename_over(self.dir.handle(), self.temp.as_bytes(), name)?;
         // Renaming one name of a file over another of the same file does nothing and leaves both.
-        let _ = write::unlink(&self.dir, self.temp.as_bytes());
+        let _ = write::unlink(self.dir.handle(), self.temp.as_bytes());
         Ok(())
     }
 
-    fn file(&mut self) -> Result<&OwnedFd> {
-        let fd = match self.fd.take() {
-            Some(fd) => fd,
-            None => write::open_temp(&self.dir, self.temp)?,
+    fn file(&mut self) -> Result<&Handle> {
+        let file = match self.file.take() {
+            Some(file) => file,
+            None => write::open_temp(self.dir.handle(), self.temp)?,
         };
-        Ok(self.fd.insert(fd))
+        Ok(self.file.insert(file))
     }
 }
 
@@ -260,7 +256,7 @@ impl Drop for Part {
     fn drop(&mut self) {
         if !self.published {
             // A temporary name that cannot be removed stays behind under its reserved name; nothing reads it.
-            let _ = write::unlink(&self.dir, self.temp.as_bytes());
+            let _ = write::unlink(self.dir.handle(), self.temp.as_bytes());
         }
     }
 }
@@ -323,14 +319,14 @@ mod tests {
         let (temp, dir) = directory();
         let mut names = TempNames::new(1);
         std::fs::write(temp.path().join("name"), "old").unwrap();
-        let examined = Existing::of(&write::stat(&dir, b"name").unwrap().unwrap());
+        let examined = Existing::of(&write::stat(dir.handle(), b"name").unwrap().unwrap());
 
         std::fs::write(temp.path().join("name"), "changed").unwrap();
         let part = Part::create(Arc::clone(&dir), &mut names).unwrap();
         assert_eq!(part.publish(b"name", Replace::Examined(examined)), Err(PublishError::Changed));
         assert_eq!(std::fs::read(temp.path().join("name")).unwrap(), b"changed");
 
-        let examined = Existing::of(&write::stat(&dir, b"name").unwrap().unwrap());
+        let examined = Existing::of(&write::stat(dir.handle(), b"name").unwrap().unwrap());
         let part = Part::create(dir, &mut names).unwrap();
         assert_eq!(part.publish(b"name", Replace::Examined(examined)), Ok(()));
         assert_eq!(std::fs::read(temp.path().join("name")).unwrap(), b"");

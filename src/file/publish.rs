@@ -167,7 +167,7 @@ impl Publisher {
         for dir in crowd.into_values() {
             if write::HAS_SYNCFS {
                 self.devices.insert(dir.device(), dir);
-            } else if let Err(errno) = write::sync(&*dir) {
+            } else if let Err(errno) = write::sync(dir.handle()) {
                 self.failed = Some(errno);
             }
         }
@@ -189,10 +189,10 @@ impl Publisher {
     pub fn commit(&mut self) {
         let mut result = self.failed.take().map_or(Ok(()), Err);
         for dir in std::mem::take(&mut self.touched).into_values() {
-            result = result.and(write::sync(&*dir));
+            result = result.and(write::sync(dir.handle()));
         }
         for dir in std::mem::take(&mut self.devices).into_values() {
-            result = result.and(write::sync_file_system(&*dir));
+            result = result.and(write::sync_file_system(dir.handle()));
         }
         self.report_held(result);
     }
@@ -227,7 +227,7 @@ impl Publisher {
         for dir in earlier.chain(batch.iter().map(|ready| Arc::clone(ready.part.dir()))) {
             devices.entry(dir.device()).or_insert(dir);
         }
-        let result = devices.into_values().try_fold((), |(), dir| write::sync_file_system(&*dir));
+        let result = devices.into_values().try_fold((), |(), dir| write::sync_file_system(dir.handle()));
         self.report_held(result);
         result
     }
@@ -261,7 +261,7 @@ mod tests {
 
     use super::*;
     use crate::file::disk::target_dirs::TargetDirs;
-    use crate::file::disk::write::TempNames;
+    use crate::file::disk::temp_name::TempNames;
     use crate::wire::message::Code;
 
     #[test]
@@ -398,7 +398,7 @@ mod tests {
         fn new(access: OFlags) -> Self {
             let temp = tempfile::tempdir().unwrap();
             let root = rustix::fs::open(temp.path(), access | OFlags::DIRECTORY, Mode::empty()).unwrap();
-            Self { temp, dirs: TargetDirs::new(root).unwrap(), names: TempNames::new(1) }
+            Self { temp, dirs: TargetDirs::new(root.into()).unwrap(), names: TempNames::new(1) }
         }
 
         fn ready(&mut self, file: u64) -> Ready {

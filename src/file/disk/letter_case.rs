@@ -7,7 +7,6 @@ use rustix::io::Result;
 
 use super::target_dirs::Dir;
 use super::write;
-use crate::file::part::Existing;
 
 /// The name under which what stands at `name` is listed, if that is another name in this directory's eyes the same.
 /// `None` where `name` itself is listed, or nothing stands there.
@@ -15,23 +14,22 @@ pub fn twin_of(dir: &Dir, name: &[u8]) -> Result<Option<Vec<u8>>> {
     if name.iter().all(|byte| byte.is_ascii() && !byte.is_ascii_alphabetic()) {
         return Ok(None);
     }
-    let Some(stat) = write::stat(dir, name)? else {
+    let Some(stat) = write::stat(dir.handle(), name)? else {
         return Ok(None);
     };
-    let identity = Existing::of(&stat).identity;
     let folds = match swapped(name) {
         Some(other) => dir.folds_case(|| {
             // An error leaves the question open; the listing answers it.
-            write::stat(dir, &other)
-                .map_or(true, |found| found.is_some_and(|found| Existing::of(&found).identity == identity))
+            write::stat(dir.handle(), &other)
+                .map_or(true, |found| found.is_some_and(|found| found.identity == stat.identity))
         }),
         None => dir.is_known_to_fold_case().unwrap_or(true),
     };
     if !folds {
         return Ok(None);
     }
-    let mut twin = Twin::new(name, identity.1);
-    write::any_name(dir, |listed, inode| twin.see(listed, inode))?;
+    let mut twin = Twin::new(name, stat.identity.1);
+    write::any_name(dir.handle(), |listed, inode| twin.see(listed, inode))?;
     Ok(twin.decide())
 }
 

@@ -7,15 +7,15 @@
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
-use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 
+use super::handle::Handle;
 use super::write;
 
 /// One open directory.
 #[derive(Debug)]
 pub struct Dir {
-    fd: OwnedFd,
+    handle: Handle,
     /// Path from the root, empty for the root itself.
     path: Vec<u8>,
     /// The file system that it is on.
@@ -27,10 +27,14 @@ pub struct Dir {
 }
 
 impl Dir {
-    fn new(fd: OwnedFd, path: Vec<u8>) -> Result<Self, Errno> {
-        let stat = rustix::fs::fstat(&fd)?;
-        let (device, inode) = (write::number(stat.st_dev, u64::MAX), write::number(stat.st_ino, u64::MAX));
-        Ok(Self { fd, path, device, inode, folds_case: OnceLock::new() })
+    fn new(handle: Handle, path: Vec<u8>) -> Result<Self, Errno> {
+        let (device, inode) = write::stat_of(&handle)?.identity;
+        Ok(Self { handle, path, device, inode, folds_case: OnceLock::new() })
+    }
+
+    /// The open directory.
+    pub fn handle(&self) -> &Handle {
+        &self.handle
     }
 
     /// Path from the root, empty for the root itself.
@@ -59,12 +63,6 @@ impl Dir {
     }
 }
 
-impl AsFd for Dir {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
-    }
-}
-
 /// A directory could not be opened or made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DirError {
@@ -88,7 +86,7 @@ pub struct TargetDirs {
 
 impl TargetDirs {
     /// Directories below `root`.
-    pub fn new(root: OwnedFd) -> Result<Self, Errno> {
+    pub fn new(root: Handle) -> Result<Self, Errno> {
         let root = Arc::new(Dir::new(root, Vec::new())?);
         Ok(Self { root, kept: HashMap::new(), turn: 0, changed: Vec::new() })
     }
@@ -143,18 +141,18 @@ impl TargetDirs {
     }
 
     fn step(&mut self, dir: &Arc<Dir>, name: &[u8], path: &[u8], create: bool) -> Result<Arc<Dir>, Errno> {
-        let fd = match write::open_dir(dir, name) {
+        let handle = match write::open_dir(dir.handle(), name) {
             Err(Errno::NOENT) if create => {
-                match write::make_dir(dir, name, 0o777) {
+                match write::make_dir(dir.handle(), name, 0o777) {
                     Ok(()) => self.note_change(Arc::clone(dir)),
                     Err(Errno::EXIST) => {}
                     Err(errno) => return Err(errno),
                 }
-                write::open_dir(dir, name)?
+                write::open_dir(dir.handle(), name)?
             }
             result => result?,
         };
-        Ok(Arc::new(Dir::new(fd, path.to_vec())?))
+        Ok(Arc::new(Dir::new(handle, path.to_vec())?))
     }
 
     fn keep(&mut self, dir: Arc<Dir>) {

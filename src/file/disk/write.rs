@@ -1,86 +1,97 @@
-//! The system calls that change the disk, one thin wrapper each.
+//! What the receiving side asks of a disk, one small function each.
 //!
 //! Everything is relative to an open directory and takes one name component; nothing here follows a symbolic link
 //! except [`open_root`], whose path a person chose. No decision is taken here, and no name is checked: names come
-//! from a [`RelPath`](super::super::path::RelPath) or are ours.
+//! from a [`RelPath`](super::super::path::RelPath) or are ours. A call goes to the operating system or to a disk in
+//! memory, as its [`Handle`] says; what takes several calls (all bytes of a write, a free name) is put together here,
+//! the same for both.
 
 use std::path::Path;
 
-use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{self, AtFlags, Mode, OFlags, RenameFlags, Stat, Timespec, Timestamps, UTIME_OMIT};
-use rustix::io::{Errno, Result, retry_on_intr};
+use rustix::io::{Errno, Result};
 
-use crate::file::path::TEMP_PREFIX;
-use crate::limits;
+use super::handle::Handle;
+use super::stat::Stat;
+use super::temp_name::{TempName, TempNames};
+use super::{os, writeback};
 use crate::wire::message::Mtime;
 
 /// Whether one call can sync a whole file system ([`sync_file_system`]).
 pub const HAS_SYNCFS: bool = cfg!(target_os = "linux");
 
+/// Makes one call on what the handle is.
+macro_rules! call {
+    ($handle:expr, $name:ident($($argument:expr),*)) => {
+        match $handle {
+            Handle::Os(handle) => os::$name(handle, $($argument),*),
+        }
+    };
+}
+
+/// As `call!`, for calls that open something.
+macro_rules! open {
+    ($handle:expr, $name:ident($($argument:expr),*)) => {
+        match $handle {
+            Handle::Os(handle) => os::$name(handle, $($argument),*).map(Handle::Os),
+        }
+    };
+}
+
 /// Opens the directory that everything happens below. Follows links: the path is a person's.
-pub fn open_root(path: &Path) -> Result<OwnedFd> {
-    retry_on_intr(|| fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()))
+pub fn open_root(path: &Path) -> Result<Handle> {
+    os::open_root(path).map(Handle::Os)
 }
 
 /// Opens the directory `name` in `dir`; a symbolic link is an error (`ENOTDIR` or `ELOOP`). protocol.md [LINK-2]
-pub fn open_dir(dir: impl AsFd, name: &[u8]) -> Result<OwnedFd> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    retry_on_intr(|| fs::openat(dir.as_fd(), name, flags, Mode::empty()))
+pub fn open_dir(dir: &Handle, name: &[u8]) -> Result<Handle> {
+    open!(dir, open_dir(name))
 }
 
 /// Opens an existing regular file for reading. Never waits for the writer of a FIFO.
-pub fn open_file(dir: impl AsFd, name: &[u8]) -> Result<OwnedFd> {
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    retry_on_intr(|| fs::openat(dir.as_fd(), name, flags, Mode::empty()))
+pub fn open_file(dir: &Handle, name: &[u8]) -> Result<Handle> {
+    open!(dir, open_file(name))
 }
 
 /// Opens a temporary file of ours again.
-pub fn open_temp(dir: impl AsFd, name: TempName) -> Result<OwnedFd> {
-    let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    retry_on_intr(|| fs::openat(dir.as_fd(), name.as_bytes(), flags, Mode::empty()))
+pub fn open_temp(dir: &Handle, name: TempName) -> Result<Handle> {
+    open!(dir, open_to_write(name.as_bytes()))
+}
+
+/// Opens the file `name` for reading and writing, as it is; makes an empty one, mode 0600, where there is none. Never
+/// waits for the other end of a FIFO.
+pub fn open_or_create(dir: &Handle, name: &[u8]) -> Result<Handle> {
+    open!(dir, open_or_create(name))
 }
 
 /// Creates a file that nobody else can have opened, mode 0600, under the next free temporary name.
-pub fn create_temp(dir: impl AsFd, names: &mut TempNames) -> Result<(OwnedFd, TempName)> {
-    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    under_free_name(names, |name| fs::openat(dir.as_fd(), name, flags, Mode::RUSR | Mode::WUSR))
+pub fn create_temp(dir: &Handle, names: &mut TempNames) -> Result<(Handle, TempName)> {
+    under_free_name(names, |name| open!(dir, create_new(name)))
 }
 
 /// Creates a symbolic link under the next free temporary name.
-pub fn symlink_temp(dir: impl AsFd, target: &[u8], names: &mut TempNames) -> Result<TempName> {
-    under_free_name(names, |name| fs::symlinkat(target, dir.as_fd(), name)).map(|((), name)| name)
+pub fn symlink_temp(dir: &Handle, target: &[u8], names: &mut TempNames) -> Result<TempName> {
+    under_free_name(names, |name| call!(dir, symlink(target, name))).map(|((), name)| name)
 }
 
 /// Gives the file `name` in `from` another name: the next free temporary one in `dir`. A link is not followed.
-pub fn link_temp(from: impl AsFd, name: &[u8], dir: impl AsFd, names: &mut TempNames) -> Result<TempName> {
-    under_free_name(names, |temp| fs::linkat(from.as_fd(), name, dir.as_fd(), temp, AtFlags::empty()))
-        .map(|((), name)| name)
+pub fn link_temp(from: &Handle, name: &[u8], dir: &Handle, names: &mut TempNames) -> Result<TempName> {
+    under_free_name(names, |temp| link(from, name, dir, temp)).map(|((), name)| name)
 }
 
 /// Creates the directory `name` in `dir`.
-pub fn make_dir(dir: impl AsFd, name: &[u8], mode: u32) -> Result<()> {
-    fs::mkdirat(dir.as_fd(), name, mode_of(mode))
+pub fn make_dir(dir: &Handle, name: &[u8], mode: u32) -> Result<()> {
+    call!(dir, make_dir(name, mode))
 }
 
 /// Sets the mode of the directory `name` in `dir`, which need not be readable; a link is not followed.
-pub fn set_mode_of_dir(dir: impl AsFd, name: &[u8], mode: u32) -> Result<()> {
-    #[cfg(target_os = "linux")]
-    {
-        use rustix::fd::AsRawFd;
-
-        // Before Linux 6.6 no call changes the mode of a name without following links.
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let fd = fs::openat(dir.as_fd(), name, flags, Mode::empty())?;
-        fs::chmod(format!("/proc/self/fd/{}", fd.as_raw_fd()), mode_of(mode))
-    }
-    #[cfg(not(target_os = "linux"))]
-    fs::chmodat(dir.as_fd(), name, mode_of(mode), AtFlags::SYMLINK_NOFOLLOW)
+pub fn set_mode_of_dir(dir: &Handle, name: &[u8], mode: u32) -> Result<()> {
+    call!(dir, set_mode_of_dir(name, mode))
 }
 
 /// Writes all of `bytes` at `offset`.
-pub fn write_all_at(file: impl AsFd, mut bytes: &[u8], mut offset: u64) -> Result<()> {
+pub fn write_all_at(file: &Handle, mut bytes: &[u8], mut offset: u64) -> Result<()> {
     while !bytes.is_empty() {
-        let written = retry_on_intr(|| rustix::io::pwrite(file.as_fd(), bytes, offset))?;
+        let written = call!(file, write_at(bytes, offset))?;
         if written == 0 {
             return Err(Errno::IO);
         }
@@ -91,11 +102,11 @@ pub fn write_all_at(file: impl AsFd, mut bytes: &[u8], mut offset: u64) -> Resul
 }
 
 /// Reads at `offset` until `buffer` is full or the file ends; how many bytes were read.
-pub fn read_at(file: impl AsFd, buffer: &mut [u8], offset: u64) -> Result<usize> {
+pub fn read_at(file: &Handle, buffer: &mut [u8], offset: u64) -> Result<usize> {
     let mut filled = 0;
     while filled < buffer.len() {
         let at = offset + filled as u64;
-        match retry_on_intr(|| rustix::io::pread(file.as_fd(), &mut buffer[filled..], at))? {
+        match call!(file, read_at(&mut buffer[filled..], at))? {
             0 => break,
             read => filled += read,
         }
@@ -104,59 +115,39 @@ pub fn read_at(file: impl AsFd, buffer: &mut [u8], offset: u64) -> Result<usize>
 }
 
 /// Sets the length of a file; bytes that appear are a hole.
-pub fn set_len(file: impl AsFd, len: u64) -> Result<()> {
-    retry_on_intr(|| fs::ftruncate(file.as_fd(), len))
+pub fn set_len(file: &Handle, len: u64) -> Result<()> {
+    call!(file, set_len(len))
 }
 
 /// Reserves the blocks of a file of `len` bytes, so that a full disk shows before the first byte. A file system
-/// that cannot reserve is no error. Neither is one in memory, where to reserve is to allocate: that takes as long as
-/// a third of the transfer, and nothing else could go on meanwhile.
-pub fn reserve(file: impl AsFd, len: u64) -> Result<()> {
-    if is_in_memory(file.as_fd()) {
-        return Ok(());
-    }
-    match retry_on_intr(|| fs::fallocate(file.as_fd(), fs::FallocateFlags::empty(), 0, len)) {
-        Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => Ok(()),
-        result => result,
-    }
-}
-
-#[cfg(target_os = "linux")]
-fn is_in_memory(file: BorrowedFd<'_>) -> bool {
-    /// statfs(2).
-    const TMPFS_MAGIC: u64 = 0x0102_1994;
-    fs::fstatfs(file).is_ok_and(|statfs| u64::try_from(statfs.f_type) == Ok(TMPFS_MAGIC))
-}
-
-#[cfg(not(target_os = "linux"))]
-fn is_in_memory(_file: BorrowedFd<'_>) -> bool {
-    false
+/// that cannot reserve is no error.
+pub fn reserve(file: &Handle, len: u64) -> Result<()> {
+    call!(file, reserve(len))
 }
 
 /// Sets the permission bits exactly; the umask has no say.
-pub fn set_mode(file: impl AsFd, mode: u32) -> Result<()> {
-    fs::fchmod(file.as_fd(), mode_of(mode))
+pub fn set_mode(file: &Handle, mode: u32) -> Result<()> {
+    call!(file, set_mode(mode))
 }
 
 /// Sets the modification time of an open file or directory and leaves the access time.
-pub fn set_mtime(file: impl AsFd, mtime: Mtime) -> Result<()> {
-    fs::futimens(file.as_fd(), &times(mtime))
+pub fn set_mtime(file: &Handle, mtime: Mtime) -> Result<()> {
+    call!(file, set_mtime(mtime))
 }
 
 /// Sets the modification time of `name` itself, also where it is a symbolic link.
-pub fn set_mtime_of(dir: impl AsFd, name: &[u8], mtime: Mtime) -> Result<()> {
-    fs::utimensat(dir.as_fd(), name, &times(mtime), AtFlags::SYMLINK_NOFOLLOW)
+pub fn set_mtime_of(dir: &Handle, name: &[u8], mtime: Mtime) -> Result<()> {
+    call!(dir, set_mtime_of(name, mtime))
 }
 
 /// Gives `from` the name `to` in the same directory, unless something has it (`EEXIST`).
-pub fn rename_new(dir: impl AsFd, from: &[u8], to: &[u8]) -> Result<()> {
-    let dir = dir.as_fd();
-    match fs::renameat_with(dir, from, dir, to, RenameFlags::NOREPLACE) {
+pub fn rename_new(dir: &Handle, from: &[u8], to: &[u8]) -> Result<()> {
+    match call!(dir, rename_new(from, to)) {
         // NFS and others: a link never replaces, and its file is complete under both names.
         Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
-            fs::linkat(dir, from, dir, to, AtFlags::empty())?;
+            link(dir, from, dir, to)?;
             // The name is given; a temporary one that cannot be removed stays behind, reserved and unread.
-            let _ = fs::unlinkat(dir, from, AtFlags::empty());
+            let _ = unlink(dir, from);
             Ok(())
         }
         result => result,
@@ -164,124 +155,80 @@ pub fn rename_new(dir: impl AsFd, from: &[u8], to: &[u8]) -> Result<()> {
 }
 
 /// Gives `from` the name `to` in the same directory, in place of what has it.
-pub fn rename_over(dir: impl AsFd, from: &[u8], to: &[u8]) -> Result<()> {
-    fs::renameat(dir.as_fd(), from, dir.as_fd(), to)
+pub fn rename_over(dir: &Handle, from: &[u8], to: &[u8]) -> Result<()> {
+    call!(dir, rename_over(from, to))
 }
 
 /// Removes a file or link.
-pub fn unlink(dir: impl AsFd, name: &[u8]) -> Result<()> {
-    fs::unlinkat(dir.as_fd(), name, AtFlags::empty())
+pub fn unlink(dir: &Handle, name: &[u8]) -> Result<()> {
+    call!(dir, unlink(name))
 }
 
 /// What stands at `name` itself, links not followed; `None` where nothing does.
-pub fn stat(dir: impl AsFd, name: &[u8]) -> Result<Option<Stat>> {
-    match fs::statat(dir.as_fd(), name, AtFlags::SYMLINK_NOFOLLOW) {
+pub fn stat(dir: &Handle, name: &[u8]) -> Result<Option<Stat>> {
+    match call!(dir, stat(name)) {
         Err(Errno::NOENT) => Ok(None),
         result => result.map(Some),
     }
 }
 
+/// What is open.
+pub fn stat_of(file: &Handle) -> Result<Stat> {
+    call!(file, stat_of())
+}
+
 /// Where the symbolic link `name` points.
-pub fn read_link(dir: impl AsFd, name: &[u8]) -> Result<Vec<u8>> {
-    fs::readlinkat(dir.as_fd(), name, Vec::new()).map(std::ffi::CString::into_bytes)
+pub fn read_link(dir: &Handle, name: &[u8]) -> Result<Vec<u8>> {
+    call!(dir, read_link(name))
+}
+
+/// Takes the lock of a file, which ends when the handle is dropped; `false` where another handle has it. It binds
+/// only those that ask for it.
+pub fn try_lock(file: &Handle) -> Result<bool> {
+    call!(file, try_lock())
+}
+
+/// Asks the system to begin to write `len` bytes from `offset` to the disk, so that a later sync has less to wait
+/// for. Promises nothing, and does nothing where the system has no such call.
+pub fn start_writeback(file: &Handle, offset: u64, len: u64) {
+    let Handle::Os(file) = file;
+    writeback::start(file, offset, len);
 }
 
 /// Waits until a file's bytes and metadata, or a directory's names, are on the disk.
-pub fn sync(file: impl AsFd) -> Result<()> {
-    retry_on_intr(|| sync_once(file.as_fd()))
+pub fn sync(file: &Handle) -> Result<()> {
+    call!(file, sync())
+}
+
+/// Waits until a file's bytes and its length are on the disk. Mode and times may not be.
+pub fn sync_data(file: &Handle) -> Result<()> {
+    call!(file, sync_data())
 }
 
 /// Waits until everything written to the file system of `file` is on the disk. Reports errors of earlier writes
 /// since `file` was opened. Where the system lacks this, `EOPNOTSUPP`; see [`HAS_SYNCFS`].
-pub fn sync_file_system(file: impl AsFd) -> Result<()> {
-    #[cfg(target_os = "linux")]
-    return retry_on_intr(|| fs::syncfs(file.as_fd()));
-    #[cfg(not(target_os = "linux"))]
-    {
-        let _ = file;
-        Err(Errno::OPNOTSUPP)
-    }
+pub fn sync_file_system(file: &Handle) -> Result<()> {
+    call!(file, sync_file_system())
 }
 
 /// Asks the system to forget what it keeps of a synced file in memory, so that reading reaches the disk.
-pub fn drop_cache(file: impl AsFd) -> Result<()> {
-    #[cfg(target_os = "linux")]
-    return fs::fadvise(file.as_fd(), 0, None, fs::Advice::DontNeed);
-    #[cfg(target_vendor = "apple")]
-    return fs::fcntl_nocache(file.as_fd(), true);
-    #[cfg(not(any(target_os = "linux", target_vendor = "apple")))]
-    {
-        let _ = file;
-        Ok(())
-    }
+pub fn drop_cache(file: &Handle) -> Result<()> {
+    call!(file, drop_cache())
 }
 
 /// Bytes that this user may still write to the file system of `dir`; `None` where it does not say.
-pub fn free_bytes(dir: impl AsFd) -> Option<u64> {
-    let stats = fs::fstatvfs(dir.as_fd()).ok()?;
-    (stats.f_blocks > 0).then(|| stats.f_bavail.saturating_mul(stats.f_frsize))
+pub fn free_bytes(dir: &Handle) -> Option<u64> {
+    call!(dir, free_bytes())
 }
 
-/// Calls `look` with each name in `dir` except `.` and `..`, until it says stop with `true`.
-pub fn any_name(dir: impl AsFd, mut look: impl FnMut(&[u8], u64) -> bool) -> Result<bool> {
-    for entry in fs::Dir::read_from(dir.as_fd())? {
-        let entry = entry?;
-        let name = entry.file_name().to_bytes();
-        if name != b"." && name != b".." && look(name, entry.ino()) {
-            return Ok(true);
-        }
-    }
-    Ok(false)
+/// Calls `look` with each name in `dir` except `.` and `..`, and its inode, until it says stop with `true`.
+pub fn any_name(dir: &Handle, mut look: impl FnMut(&[u8], u64) -> bool) -> Result<bool> {
+    call!(dir, any_name(&mut look))
 }
 
-/// A modification time out of what `stat` found.
-pub fn mtime_of(stat: &Stat) -> Mtime {
-    Mtime { secs: number(stat.st_mtime, 0), nanos: number(stat.st_mtime_nsec, 0) }
-}
-
-/// A number of another width, for the fields of system structs that differ between platforms.
-pub fn number<From: TryInto<Into>, Into>(value: From, otherwise: Into) -> Into {
-    value.try_into().unwrap_or(otherwise)
-}
-
-/// One temporary name: [`TEMP_PREFIX`] and twelve random characters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TempName([u8; TEMP_NAME_BYTES]);
-
-impl TempName {
-    /// The name as one component.
-    pub fn as_bytes(&self) -> &[u8] {
-        &self.0
-    }
-}
-
-/// Draws temporary names: random to others, the same for the same seed.
-#[derive(Clone, Debug)]
-pub struct TempNames {
-    /// Chosen by the caller at random, so that nobody can guess the names and two sessions rarely meet.
-    seed: u64,
-    /// How many names were drawn.
-    counter: u64,
-}
-
-impl TempNames {
-    /// Names from `seed`, which is to be random.
-    pub fn new(seed: u64) -> Self {
-        Self { seed, counter: 0 }
-    }
-
-    /// The next name.
-    pub fn draw(&mut self) -> TempName {
-        self.counter = self.counter.wrapping_add(1);
-        let mut bits = mix(self.seed.wrapping_add(self.counter.wrapping_mul(0x9e37_79b9_7f4a_7c15)));
-        let mut name = [0; TEMP_NAME_BYTES];
-        name[..TEMP_PREFIX.len()].copy_from_slice(TEMP_PREFIX);
-        for character in &mut name[TEMP_PREFIX.len()..] {
-            *character = BASE32[usize::from(bits.to_le_bytes()[0] & 31)];
-            bits >>= 5;
-        }
-        TempName(name)
-    }
+fn link(from: &Handle, name: &[u8], dir: &Handle, other: &[u8]) -> Result<()> {
+    let (Handle::Os(from), Handle::Os(dir)) = (from, dir);
+    os::link(from, name, dir, other)
 }
 
 fn under_free_name<T>(
@@ -300,53 +247,12 @@ fn under_free_name<T>(
     }
 }
 
-fn sync_once(file: impl AsFd) -> Result<()> {
-    // There, fsync leaves the bytes in the drive's own cache.
-    #[cfg(target_vendor = "apple")]
-    if fs::fcntl_fullfsync(file.as_fd()).is_ok() {
-        return Ok(());
-    }
-    fs::fsync(file.as_fd())
-}
-
-fn mode_of(mode: u32) -> Mode {
-    Mode::from_bits_truncate(number(mode & 0o7777, 0))
-}
-
-fn times(mtime: Mtime) -> Timestamps {
-    let nanos = mtime.nanos.min(999_999_999);
-    Timestamps {
-        last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
-        last_modification: Timespec { tv_sec: number(mtime.secs, 0), tv_nsec: number(nanos, 0) },
-    }
-}
-
-/// The finishing step of SplitMix64: every input bit reaches every output bit.
-fn mix(mut x: u64) -> u64 {
-    x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    x ^ (x >> 31)
-}
-
-const TEMP_NAME_BYTES: usize = TEMP_PREFIX.len() + 12;
 /// Names drawn before a directory full of our leftovers is an error. A second one is rare already.
 const TEMP_TRIES_MAX: u32 = 100;
-const BASE32: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
-const _: () = assert!(TEMP_NAME_BYTES <= limits::NAME_MAX_BYTES);
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_temporary_name_is_ours_and_differs_from_the_next() {
-        let mut names = TempNames::new(7);
-        let drawn: std::collections::BTreeSet<Vec<u8>> =
-            (0..1000).map(|_| names.draw().as_bytes().to_vec()).collect();
-
-        assert_eq!(drawn.len(), 1000);
-        assert!(drawn.iter().all(|name| name.len() == 18 && name.starts_with(TEMP_PREFIX)));
-    }
 
     #[test]
     fn a_taken_temporary_name_is_passed_over() {
@@ -383,6 +289,7 @@ mod tests {
         assert!(open_dir(&root, b"d").is_ok());
         assert!(matches!(open_dir(&root, b"link"), Err(Errno::NOTDIR | Errno::LOOP)));
         assert!(matches!(open_file(&root, b"link"), Err(Errno::LOOP)));
+        assert!(matches!(open_or_create(&root, b"link"), Err(Errno::LOOP)));
     }
 
     #[test]
@@ -396,7 +303,39 @@ mod tests {
         set_mtime(&file, mtime).unwrap();
 
         let stat = stat(&root, name.as_bytes()).unwrap().unwrap();
-        assert_eq!(stat.st_mode & 0o7777, 0o666);
-        assert_eq!(mtime_of(&stat), mtime);
+        assert_eq!(stat.mode, 0o666);
+        assert_eq!(stat.mtime, mtime);
+        assert_eq!(stat_of(&file), Ok(stat));
+    }
+
+    #[test]
+    fn a_file_that_is_there_is_opened_as_it_is_and_a_missing_one_is_made() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = open_root(dir.path()).unwrap();
+
+        let made = open_or_create(&root, b"f").unwrap();
+        write_all_at(&made, b"text", 0).unwrap();
+        start_writeback(&made, 0, 4);
+        sync_data(&made).unwrap();
+        let again = open_or_create(&root, b"f").unwrap();
+
+        let mut buffer = [0; 8];
+        assert_eq!(read_at(&again, &mut buffer, 0), Ok(4));
+        assert_eq!(stat_of(&again).unwrap().mode, 0o600);
+    }
+
+    #[test]
+    fn a_lock_keeps_others_out_until_its_handle_is_dropped() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = open_root(dir.path()).unwrap();
+        let first = open_or_create(&root, b"f").unwrap();
+        let second = open_or_create(&root, b"f").unwrap();
+
+        assert_eq!(try_lock(&first), Ok(true));
+        assert_eq!(try_lock(&first), Ok(true), "it has it already");
+        assert_eq!(try_lock(&second), Ok(false));
+        drop(first);
+
+        assert_eq!(try_lock(&second), Ok(true));
     }
 }

@@ -2,11 +2,10 @@
 
 use std::sync::Arc;
 
-use rustix::fs::FileType;
 use rustix::io::Errno;
 
 use crate::file::disk::target_dirs::{Dir, DirError, TargetDirs};
-use crate::file::disk::{letter_case, write};
+use crate::file::disk::{FileKind, letter_case, write};
 use crate::file::failure::{Failure, shown};
 use crate::file::part::{Existing, Replace};
 use crate::file::path::RelPath;
@@ -24,19 +23,10 @@ pub(super) struct Site {
 /// What stands at a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Found {
-    pub(super) kind: FoundKind,
+    pub(super) kind: FileKind,
     pub(super) existing: Existing,
     /// Permission bits.
     pub(super) mode: u32,
-}
-
-/// Of what kind it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum FoundKind {
-    File,
-    Directory,
-    Symlink,
-    Other,
 }
 
 /// What to do about an entry.
@@ -101,12 +91,12 @@ impl Found {
     /// A conflict unless this is a regular file.
     pub(super) fn expect_file(self, path: &RelPath) -> Result<Existing, Failure> {
         match self.kind {
-            FoundKind::File => Ok(self.existing),
-            FoundKind::Directory => Err(Failure::new(Code::Conflict, path.as_bytes(), "is a directory")),
-            FoundKind::Symlink => {
+            FileKind::File => Ok(self.existing),
+            FileKind::Directory => Err(Failure::new(Code::Conflict, path.as_bytes(), "is a directory")),
+            FileKind::Symlink => {
                 Err(Failure::new(Code::Conflict, path.as_bytes(), "a symbolic link is in the way"))
             }
-            FoundKind::Other => Err(Failure::new(
+            FileKind::Other => Err(Failure::new(
                 Code::Conflict,
                 path.as_bytes(),
                 "something that is not a file is in the way",
@@ -124,7 +114,7 @@ pub(super) fn examine(dirs: &mut TargetDirs, path: &RelPath) -> Result<Site, Fai
         Err(error) => return Err(dir_failure(&error)),
     };
     let cannot = |errno| Failure::of(errno, "look at it", path.as_bytes());
-    let Some(stat) = write::stat(&dir, name).map_err(cannot)? else {
+    let Some(stat) = write::stat(dir.handle(), name).map_err(cannot)? else {
         return Ok(Site { dir: Some(dir), found: None });
     };
     if let Some(twin) = letter_case::twin_of(&dir, name).map_err(cannot)? {
@@ -134,14 +124,7 @@ pub(super) fn examine(dirs: &mut TargetDirs, path: &RelPath) -> Result<Site, Fai
         );
         return Err(Failure::new(Code::Conflict, path.as_bytes(), &text));
     }
-    let kind = match FileType::from_raw_mode(stat.st_mode) {
-        FileType::RegularFile => FoundKind::File,
-        FileType::Directory => FoundKind::Directory,
-        FileType::Symlink => FoundKind::Symlink,
-        _ => FoundKind::Other,
-    };
-    let mode = write::number(stat.st_mode, 0_u32) & 0o7777;
-    let found = Some(Found { kind, existing: Existing::of(&stat), mode });
+    let found = Some(Found { kind: stat.kind, existing: Existing::of(&stat), mode: stat.mode });
     Ok(Site { dir: Some(dir), found })
 }
 

@@ -119,14 +119,14 @@ impl Tree {
     ) -> Result<bool, Failure> {
         let cannot = |errno| Failure::of(errno, "set its mode and time", path.as_bytes());
         let dir = self.dirs.open(Some(path.as_bytes()), false).map_err(|error| dir_failure(&error))?;
-        let stat = rustix::fs::fstat(&*dir).map_err(cannot)?;
-        let has_mode = write::number(stat.st_mode, 0_u32) & 0o7777 == mode;
-        let has_time = mtime.is_none_or(|mtime| write::mtime_of(&stat) == mtime);
+        let stat = write::stat_of(dir.handle()).map_err(cannot)?;
+        let has_mode = stat.mode == mode;
+        let has_time = mtime.is_none_or(|mtime| stat.mtime == mtime);
         if !has_mode {
-            write::set_mode(&*dir, mode).map_err(cannot)?;
+            write::set_mode(dir.handle(), mode).map_err(cannot)?;
         }
         if let Some(mtime) = mtime.filter(|_| !has_time) {
-            write::set_mtime(&*dir, mtime).map_err(cannot)?;
+            write::set_mtime(dir.handle(), mtime).map_err(cannot)?;
         }
         if !has_mode || !has_time {
             self.publisher.touch(dir);

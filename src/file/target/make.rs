@@ -7,12 +7,13 @@ use rustix::io::Errno;
 use super::ProtocolViolation;
 use super::config::LinkRule;
 use super::directories::Filling;
-use super::examine::{FoundKind, Plan, Site, dir_failure, examine};
+use super::examine::{Plan, Site, dir_failure, examine};
 use super::ledger::{Ledger, failed};
 use super::links::{Linked, is_escaping};
 use super::tree::{Incoming, Seen, Stage, Tree};
 use crate::file::disk::target_dirs::Dir;
-use crate::file::disk::write::{self, TempNames};
+use crate::file::disk::temp_name::TempNames;
+use crate::file::disk::{FileKind, write};
 use crate::file::failure::Failure;
 use crate::file::part::{Existing, Part, Replace};
 use crate::file::path::RelPath;
@@ -40,11 +41,11 @@ impl Tree {
         }
         let (mut existing, mut is_same_target) = (None, false);
         if let Site { dir: Some(dir), found: Some(found) } = examine(&mut self.dirs, path)? {
-            if found.kind != FoundKind::Symlink {
+            if found.kind != FileKind::Symlink {
                 let text = "something that is not a symbolic link is in the way";
                 return Err(Failure::new(Code::Conflict, path.as_bytes(), text));
             }
-            let points = write::read_link(&*dir, path.split_last().1)
+            let points = write::read_link(dir.handle(), path.split_last().1)
                 .map_err(|errno| Failure::of(errno, "read the link", path.as_bytes()))?;
             if points == target && found.existing.mtime == seen.mtime {
                 return Ok(Outcome::Unchanged);
@@ -118,7 +119,7 @@ impl Tree {
         let cannot = |errno| Failure::of(errno, "link it", path.as_bytes());
         let source = source.ok_or_else(|| cannot(Errno::NOENT))?;
         let name = live.split_last().1;
-        let stat = write::stat(&source, name).map_err(cannot)?.ok_or_else(|| cannot(Errno::NOENT))?;
+        let stat = write::stat(source.handle(), name).map_err(cannot)?.ok_or_else(|| cannot(Errno::NOENT))?;
         let found = examine(&mut self.dirs, path)?.found;
         let there = found.map(|found| found.expect_file(path)).transpose()?;
         if there.is_some_and(|there| there.identity == Existing::of(&stat).identity) {
@@ -143,7 +144,7 @@ impl Tree {
         let (parent, name) = path.split_last();
         if !self.rules.dry_run {
             let dir = self.dirs.open(parent, true).map_err(|error| dir_failure(&error))?;
-            match write::make_dir(&*dir, name, 0o700 | seen.mode & 0o777) {
+            match write::make_dir(dir.handle(), name, 0o700 | seen.mode & 0o777) {
                 Ok(()) => {
                     self.dirs.note_change(dir);
                     return Ok(filling(Outcome::Done));
@@ -160,7 +161,7 @@ impl Tree {
                 Err(cannot(Errno::NOENT))
             };
         };
-        if found.kind != FoundKind::Directory {
+        if found.kind != FileKind::Directory {
             let text = "something that is not a directory is in the way";
             return Err(Failure::new(Code::Conflict, path.as_bytes(), text));
         }
@@ -169,7 +170,7 @@ impl Tree {
             && found.mode & 0o700 != 0o700
         {
             // Where this is not allowed, what is put into it will say so.
-            let _ = write::set_mode_of_dir(&*dir, name, found.mode | 0o700);
+            let _ = write::set_mode_of_dir(dir.handle(), name, found.mode | 0o700);
         }
         let may_change = self.directories.is_ours(path)
             || match self.rules.overwrite {

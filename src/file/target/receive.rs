@@ -1,13 +1,12 @@
 //! Content arrives: written where it belongs, followed by the digest, proven at its end.
 
-use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 
 use super::ProtocolViolation;
 use super::examine::dir_failure;
 use super::ledger::{Ledger, failed};
 use super::tree::{Incoming, Stage, Tree};
-use crate::file::disk::write;
+use crate::file::disk::{Handle, write};
 use crate::file::failure::Failure;
 use crate::file::part::{Existing, Part};
 use crate::file::path::RelPath;
@@ -173,10 +172,10 @@ impl Tree {
         let (parent, name) = path.split_last();
         let dir = self.dirs.open(parent, false).map_err(|error| dir_failure(&error))?;
         let cannot = |errno| Failure::of(errno, "compare it", path.as_bytes());
-        let fd = write::open_file(&*dir, name).map_err(cannot)?;
-        let before = rustix::fs::fstat(&fd).map_err(cannot)?;
-        let digest = digest_of(&fd, self.rules.digest, &mut self.scratch).map_err(cannot)?;
-        let after = rustix::fs::fstat(&fd).map_err(cannot)?;
+        let there = write::open_file(dir.handle(), name).map_err(cannot)?;
+        let before = write::stat_of(&there).map_err(cannot)?;
+        let digest = digest_of(&there, self.rules.digest, &mut self.scratch).map_err(cannot)?;
+        let after = write::stat_of(&there).map_err(cannot)?;
         if Existing::of(&before) != examined || Existing::of(&after) != examined {
             return Err(Failure::new(Code::Conflict, path.as_bytes(), "changed while it was being compared"));
         }
@@ -364,12 +363,12 @@ impl Piece<'_> {
     }
 }
 
-fn digest_of(fd: &OwnedFd, kind: DigestKind, scratch: &mut Vec<u8>) -> rustix::io::Result<[u8; 32]> {
+fn digest_of(file: &Handle, kind: DigestKind, scratch: &mut Vec<u8>) -> rustix::io::Result<[u8; 32]> {
     let mut hasher = Hasher::new(kind);
     let mut offset = 0;
     loop {
         let buffer = window(scratch, u64::MAX);
-        let read = write::read_at(fd, buffer, offset)?;
+        let read = write::read_at(file, buffer, offset)?;
         if read == 0 {
             return Ok(hasher.finish());
         }

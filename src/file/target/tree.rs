@@ -14,7 +14,8 @@ use super::ledger::{Ledger, failed};
 use super::links::LinkedFiles;
 use super::receive::{NOT_EXPECTED, Receiving};
 use crate::file::disk::target_dirs::{Dir, TargetDirs};
-use crate::file::disk::write::{self, TempNames};
+use crate::file::disk::temp_name::TempNames;
+use crate::file::disk::write;
 use crate::file::failure::{Failure, reason};
 use crate::file::part::{Existing, Replace};
 use crate::file::path::{PathError, RelPath};
@@ -246,7 +247,7 @@ impl Tree {
         // Another file system below the root has its own free space.
         if dir.is_none_or(|dir| dir.device() == self.dirs.root().device()) {
             let root = self.dirs.root();
-            let free = *self.free_bytes.get_or_insert_with(|| write::free_bytes(&**root));
+            let free = *self.free_bytes.get_or_insert_with(|| write::free_bytes(root.handle()));
             let left = free.map(|free| u128::from(free).saturating_sub(self.promised_bytes));
             if let Some(left) = left
                 && u128::from(size) > left

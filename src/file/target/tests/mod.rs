@@ -87,7 +87,7 @@ impl World {
     }
 
     /// The root, opened.
-    pub(super) fn open_root(&self) -> rustix::fd::OwnedFd {
+    pub(super) fn open_root(&self) -> crate::file::disk::Handle {
         crate::file::disk::write::open_root(self.temp.path()).unwrap()
     }
 

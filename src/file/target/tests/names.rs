@@ -118,7 +118,7 @@ fn a_root_that_is_not_there_is_named_in_the_error() {
 #[test]
 fn files_that_cannot_fit_fail_before_their_first_byte() {
     let mut world = World::new();
-    let free = write::free_bytes(world.open_root()).unwrap();
+    let free = write::free_bytes(&world.open_root()).unwrap();
     let third = free / 3;
 
     world.announce((0..4).map(|i| file_entry(&format!("f{i}"), third)).collect()).unwrap();
