@@ -119,6 +119,7 @@ impl Part {
     pub fn keep(dir: Arc<Dir>, name: &[u8], keep: &Keep) -> std::result::Result<Self, JournalError> {
         let (mut journal, _) = Journal::open(&dir, journal_name(&keep.owner, name))?;
         let temp = part_name(&keep.owner, name);
+        make_writable(&dir, temp)?;
         let file = write::open_or_create(dir.handle(), temp.as_bytes())?;
         if !write::stat_of(&file)?.is_own_file() {
             return Err(JournalError::Foreign);
@@ -143,6 +144,7 @@ impl Part {
         let temp = part_name(&keep.owner, name);
         let there = write::stat(dir.handle(), temp.as_bytes())?;
         let (Some(claims), Some(there)) = (claims, there.filter(Stat::is_own_file)) else { return Ok(None) };
+        make_writable(&dir, temp)?;
         let file = write::open_temp(dir.handle(), temp)?;
         let size = keep.identity.size;
         let placed = claims.placed.within(there.size.min(size), limits::RESUME_SPANS_MAX).of_size(size);
@@ -367,6 +369,16 @@ impl Part {
             None => write::open_temp(self.dir.handle(), self.temp)?,
         };
         Ok(self.file.insert(file))
+    }
+}
+
+/// A part that was about to get its name had the mode of its source, which may be to read only.
+fn make_writable(dir: &Dir, temp: TempName) -> Result<()> {
+    match write::stat(dir.handle(), temp.as_bytes())?.filter(Stat::is_own_file) {
+        Some(stat) if stat.mode & 0o600 != 0o600 => {
+            write::set_mode_of_file(dir.handle(), temp.as_bytes(), 0o600)
+        }
+        _ => Ok(()),
     }
 }
 

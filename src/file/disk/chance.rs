@@ -17,6 +17,13 @@ impl Chance {
         self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
         mix(self.state)
     }
+
+    /// An index below `bound`, which is not 0.
+    pub(super) fn below(&mut self, bound: usize) -> usize {
+        assert!(bound > 0);
+        let wide = u128::from(self.next()) * bound as u128;
+        usize::try_from(wide >> 64).expect("below the bound")
+    }
 }
 
 /// The finishing step of SplitMix64: every input bit reaches every output bit.

@@ -5,11 +5,15 @@
 
 use rustix::fd::OwnedFd;
 
+use super::memory;
+
 /// An open file or directory. Dropping it closes it and gives its lock up.
 #[derive(Debug)]
 pub enum Handle {
     /// A descriptor of the operating system.
     Os(OwnedFd),
+    /// One of a disk in memory.
+    Memory(memory::Handle),
 }
 
 impl From<OwnedFd> for Handle {

@@ -24,6 +24,7 @@ macro_rules! call {
     ($handle:expr, $name:ident($($argument:expr),*)) => {
         match $handle {
             Handle::Os(handle) => os::$name(handle, $($argument),*),
+            Handle::Memory(handle) => handle.$name($($argument),*),
         }
     };
 }
@@ -33,6 +34,7 @@ macro_rules! open {
     ($handle:expr, $name:ident($($argument:expr),*)) => {
         match $handle {
             Handle::Os(handle) => os::$name(handle, $($argument),*).map(Handle::Os),
+            Handle::Memory(handle) => handle.$name($($argument),*).map(Handle::Memory),
         }
     };
 }
@@ -86,6 +88,11 @@ pub fn make_dir(dir: &Handle, name: &[u8], mode: u32) -> Result<()> {
 /// Sets the mode of the directory `name` in `dir`, which need not be readable; a link is not followed.
 pub fn set_mode_of_dir(dir: &Handle, name: &[u8], mode: u32) -> Result<()> {
     call!(dir, set_mode_of_dir(name, mode))
+}
+
+/// Sets the mode of the file `name` in `dir`, which need not be readable; a link is not followed.
+pub fn set_mode_of_file(dir: &Handle, name: &[u8], mode: u32) -> Result<()> {
+    call!(dir, set_mode_of_file(name, mode))
 }
 
 /// Writes all of `bytes` at `offset`.
@@ -191,8 +198,10 @@ pub fn try_lock(file: &Handle) -> Result<bool> {
 /// Asks the system to begin to write `len` bytes from `offset` to the disk, so that a later sync has less to wait
 /// for. Promises nothing, and does nothing where the system has no such call.
 pub fn start_writeback(file: &Handle, offset: u64, len: u64) {
-    let Handle::Os(file) = file;
-    writeback::start(file, offset, len);
+    match file {
+        Handle::Os(fd) => writeback::start(fd, offset, len),
+        Handle::Memory(handle) => handle.start_writeback(),
+    }
 }
 
 /// Waits until a file's bytes and metadata, or a directory's names, are on the disk.
@@ -227,8 +236,11 @@ pub fn any_name(dir: &Handle, mut look: impl FnMut(&[u8], u64) -> bool) -> Resul
 }
 
 fn link(from: &Handle, name: &[u8], dir: &Handle, other: &[u8]) -> Result<()> {
-    let (Handle::Os(from), Handle::Os(dir)) = (from, dir);
-    os::link(from, name, dir, other)
+    match (from, dir) {
+        (Handle::Os(from), Handle::Os(dir)) => os::link(from, name, dir, other),
+        (Handle::Memory(from), Handle::Memory(dir)) => from.link(name, dir, other),
+        (Handle::Os(_), Handle::Memory(_)) | (Handle::Memory(_), Handle::Os(_)) => Err(Errno::XDEV),
+    }
 }
 
 fn under_free_name<T>(

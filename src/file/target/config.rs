@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use super::busy::BusyNames;
 use super::discard::Memory;
+use crate::file::disk::Handle;
 use crate::file::failure::Failure;
 use crate::file::path::{RelPath, escape};
 use crate::wire::message::{DigestKind, Overwrite};
@@ -55,6 +56,13 @@ pub enum Place {
         below: Option<RelPath>,
         /// The first component of every name becomes this (`get H/tree -o new`). One component.
         rename_top: Option<Vec<u8>>,
+    },
+    /// As [`Place::Directory`], with a root that is open already.
+    Opened {
+        /// The root.
+        root: Handle,
+        /// Names land below this directory of the root, which is made where it is missing.
+        below: Option<RelPath>,
     },
     /// The content of exactly one file goes here, in order.
     Stdout(Box<dyn Write + Send>),

@@ -35,6 +35,8 @@ mod resume;
 mod tests;
 mod tree;
 
+use std::path::Path;
+
 pub use busy::{BusyNames, Claim};
 pub use config::{Accept, Asked, Expect, LinkRule, Place, TargetConfig, TargetError};
 pub use discard::Memory;
@@ -45,6 +47,9 @@ use self::ledger::Ledger;
 use self::output::Output;
 use self::receive::Piece;
 use self::tree::Tree;
+use crate::file::disk::target_dirs::TargetDirs;
+use crate::file::disk::{Handle, write};
+use crate::file::failure::reason;
 use crate::file::path::{PathError, escape};
 use crate::limits;
 use crate::transfer::placement::PlaceError;
@@ -122,7 +127,12 @@ impl Target {
         let accept = std::mem::replace(&mut config.accept, Accept::Anything);
         let sink = match std::mem::replace(&mut config.place, Place::Stdout(Box::new(std::io::sink()))) {
             Place::Directory { root, below, rename_top } => {
-                Sink::Tree(Box::new(Tree::new(config, &root, below, rename_top)?))
+                let dirs = dirs_below(&root, write::open_root(&root))?;
+                Sink::Tree(Box::new(Tree::new(config, dirs, below, rename_top)?))
+            }
+            Place::Opened { root, below } => {
+                let dirs = dirs_below(Path::new("."), Ok(root))?;
+                Sink::Tree(Box::new(Tree::new(config, dirs, below, None)?))
             }
             Place::Stdout(writer) => Sink::Output(Box::new(Output::new(config, writer))),
             Place::Nowhere { bytes_max, memory } => {
@@ -290,6 +300,12 @@ impl Target {
         }
         Ok(())
     }
+}
+
+/// The directories below a root, which `path` is the name of in messages.
+fn dirs_below(path: &Path, root: rustix::io::Result<Handle>) -> Result<TargetDirs, TargetError> {
+    let cannot = |errno| TargetError::Root { path: path.to_owned(), reason: reason(errno) };
+    root.and_then(TargetDirs::new).map_err(cannot)
 }
 
 /// A peer's text as a person may see it: no control characters.

@@ -1,7 +1,6 @@
 //! A target that is a directory: what is announced is examined, and decided upon at once.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::path::Path;
 use std::sync::Arc;
 
 use super::ProtocolViolation;
@@ -17,7 +16,7 @@ use super::repair::Repair;
 use crate::file::disk::target_dirs::{Dir, TargetDirs};
 use crate::file::disk::temp_name::TempNames;
 use crate::file::disk::write;
-use crate::file::failure::{Failure, reason};
+use crate::file::failure::Failure;
 use crate::file::part::{Existing, Replace};
 use crate::file::path::{PathError, RelPath};
 use crate::file::publish::{Publisher, Verdict};
@@ -127,12 +126,10 @@ pub(super) struct Settled {
 impl Tree {
     pub(super) fn new(
         config: TargetConfig,
-        root: &Path,
+        mut dirs: TargetDirs,
         below: Option<RelPath>,
         rename_top: Option<Vec<u8>>,
     ) -> Result<Self, TargetError> {
-        let cannot = |errno| TargetError::Root { path: root.to_owned(), reason: reason(errno) };
-        let mut dirs = TargetDirs::new(write::open_root(root).map_err(cannot)?).map_err(cannot)?;
         if let Some(top) = &rename_top
             && RelPath::parse(top).map_or(true, |path| path.components().count() != 1)
         {

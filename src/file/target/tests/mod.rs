@@ -5,6 +5,7 @@ mod made;
 mod names;
 mod policy;
 mod raw;
+mod safety;
 
 use std::path::PathBuf;
 use std::sync::Arc;

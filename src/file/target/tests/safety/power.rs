@@ -1,0 +1,104 @@
+//! The power goes at each call on the disk, and what is left is compared with what was promised.
+
+use super::Scene;
+use crate::file::disk::memory::{Call, Fault, Lie, Memory};
+use crate::file::disk::write;
+use crate::wire::message::Outcome;
+use rustix::io::Errno;
+
+#[test]
+fn whenever_the_power_goes_a_name_holds_what_was_there_or_what_is_proven() {
+    // protocol.md [OUTCOME-3]
+    assert_eq!(first_violation(&Scene::of_everything()), None);
+}
+
+#[test]
+fn so_it_is_with_many_files_that_are_synced_together() {
+    assert_eq!(first_violation(&Scene::of_many_files()), None);
+}
+
+#[test]
+fn so_it_is_where_a_rename_cannot_be_kept_from_replacing() {
+    let prepare = |memory: &Memory| memory.fail_all(Call::RenameNew, Fault::Error(Errno::INVAL));
+
+    assert_eq!(first_violation(&Scene { prepare, ..Scene::of_everything() }), None);
+}
+
+#[test]
+fn so_it_is_where_files_are_read_back() {
+    assert_eq!(
+        first_violation(&Scene { change: |config| config.verify_disk = true, ..Scene::of_everything() }),
+        None
+    );
+}
+
+#[test]
+fn what_a_power_loss_left_is_made_whole_by_the_next_session() {
+    let scene = Scene::of_everything();
+    for call in 0..scene.count_calls() {
+        let memory = scene.disk();
+        memory.fail_at(call, Fault::PowerLoss);
+        let _ = scene.run(&memory);
+
+        let left = memory.crash(call as u64);
+        let told = scene.run(&left).unwrap();
+
+        assert!(told.iter().all(|(_, outcome)| is_good(outcome)), "call {call}: {told:?}");
+        assert_eq!(scene.violation(&left.crash(0), &told), None, "call {call}");
+    }
+}
+
+#[test]
+fn without_the_sync_of_files_a_name_may_hold_what_is_not_proven() {
+    assert_notices(Lie::Files, &Scene::of_everything());
+}
+
+#[test]
+fn without_the_sync_of_directories_what_was_told_may_be_lost() {
+    assert_notices(Lie::Directories, &Scene::of_everything());
+}
+
+#[test]
+fn with_names_before_the_sync_a_name_may_hold_what_is_not_proven() {
+    assert_notices(Lie::FilesLate, &Scene::of_everything());
+}
+
+#[test]
+fn without_the_sync_of_the_file_system_many_files_may_be_lost() {
+    if write::HAS_SYNCFS {
+        assert_notices(Lie::FileSystem, &Scene::of_many_files());
+    }
+}
+
+/// Says how the promise is broken on this disk, if it is.
+fn first_violation(scene: &Scene) -> Option<String> {
+    violation_on(scene, &|_| {})
+}
+
+/// A disk that deceives breaks the promise, and the check sees it: it would see code that forgets the sync as well.
+fn assert_notices(lie: Lie, scene: &Scene) {
+    assert!(violation_on(scene, &|memory| memory.deceive(lie)).is_some());
+}
+
+fn violation_on(scene: &Scene, spoil: &dyn Fn(&Memory)) -> Option<String> {
+    (0..=scene.count_calls()).find_map(|call| {
+        let memory = scene.disk();
+        spoil(&memory);
+        memory.fail_at(call, Fault::PowerLoss);
+        // Where not even the root was looked at, nothing was told.
+        let told = scene.run(&memory).unwrap_or_default();
+        (0..SEEDS).find_map(|seed| {
+            let why = scene.violation(&memory.crash(seed), &told)?;
+            let calls = memory.calls();
+            let around = &calls[call.saturating_sub(5)..calls.len().min(call + 1)];
+            Some(format!("call {call}, the last of {around:?}, seed {seed}: {why}; told was {told:?}"))
+        })
+    })
+}
+
+fn is_good(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Done | Outcome::Unchanged)
+}
+
+/// Power losses tried at each call: of each kind several.
+const SEEDS: u64 = 20;
