@@ -238,7 +238,10 @@ const _: () = assert!(DISCARD_HELD_BYTES + CREDIT_MAX_BYTES <= RSS_MAX_BYTES);
 const _: () = assert!(RESUME_MIN_BYTES >= CHUNK_BYTES as u64 && RESUME_MIN_BYTES <= CHECKPOINT_BYTES);
 const _: () = assert!(SUMS_PER_FRAME * 4 + 64 <= CONTROL_MAX_BYTES);
 const _: () = assert!(RESUME_SPANS_MAX * 16 + 64 <= CONTROL_MAX_BYTES);
-const _: () = assert!(GONE_AFTER.as_millis() >= 3 * HEARTBEAT.as_millis() && GONE_AFTER.as_millis() <= IDLE_TIMEOUT_MIN.as_millis());
+const _: () = assert!(
+    GONE_AFTER.as_millis() >= 3 * HEARTBEAT.as_millis()
+        && GONE_AFTER.as_millis() <= IDLE_TIMEOUT_MIN.as_millis()
+);
 const _: () = assert!(RETRY_PAUSE_MIN.as_millis() <= RETRY_PAUSE_MAX.as_millis());
 const _: () = assert!(HELLO_MAX_BYTES < PRE_AUTH_MAX_BYTES);
 const _: () = assert!(SEND_QUEUE_BYTES >= CHUNK_MAX_BYTES);

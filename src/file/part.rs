@@ -204,7 +204,8 @@ impl Part {
     pub fn zero(&mut self, offset: u64, len: u64, scratch: &mut [u8]) -> Result<()> {
         let mut at = offset;
         while at < offset + len {
-            let step = usize::try_from(offset + len - at).map_or(scratch.len(), |left| left.min(scratch.len()));
+            let step =
+                usize::try_from(offset + len - at).map_or(scratch.len(), |left| left.min(scratch.len()));
             let buffer = &mut scratch[..step];
             self.read_back(at, buffer)?;
             if buffer.iter().any(|&byte| byte != 0) {
