@@ -220,7 +220,7 @@ pub const FLOW_FRESH: Duration = Duration::from_secs(3);
 /// A session from which nothing came for so long makes way for another one of the same client: three heartbeats.
 pub const GONE_AFTER: Duration = Duration::from_secs(3);
 /// After the loss of a connection, a client tries for so long to come back, by default.
-pub const RETRY_FOR: Duration = Duration::from_secs(30);
+pub const RETRY_FOR: Duration = Duration::from_secs(60);
 /// Pause before the first of these attempts; each further one is twice as long.
 pub const RETRY_PAUSE_MIN: Duration = Duration::from_millis(100);
 /// Longest pause between them.

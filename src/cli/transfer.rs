@@ -87,7 +87,7 @@ pub struct ClientOptions {
     /// Only files that failed in an earlier run, whose --json result FILE is
     #[arg(long, value_name = "FILE", conflicts_with = "include")]
     pub retry_failed: Option<PathBuf>,
-    /// After the loss of a connection, try for so long to go on; or `never` [default: 30s; if given, also before the
+    /// After the loss of a connection, try for so long to go on; or `never` [default: 1m; if given, also before the
     /// first connection]
     #[arg(long, value_name = "TIME", value_parser = again::parse_retry_for, env = "HAUL_RETRY_FOR", hide_env = true)]
     pub retry_for: Option<Duration>,

@@ -174,6 +174,9 @@ impl Tree {
             }
         };
         let proven = (outcome == Outcome::Identical).then_some(digest);
+        if proven.is_some() {
+            self.remove_left(&path, Some(size));
+        }
         self.settle_open(ledger, file, outcome, proven);
         Ok(())
     }
