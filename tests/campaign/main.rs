@@ -2,10 +2,10 @@
 //!
 //! ```text
 //! cargo test --release --test campaign -- --ignored            everything, at its default size
-//! cargo test --release --test campaign -- --ignored worlds     one campaign of: worlds, forgeries, goodput,
-//!                                                              sharing, cubic, emulator
+//! cargo test --release --test campaign -- --ignored worlds     one campaign of: worlds, restarts, forgeries,
+//!                                                              goodput, sharing, cubic, emulator
 //!
-//! HAUL_SEEDS=1000000   worlds: how many (10,000)               goodput: seeds of each cell (9)
+//! HAUL_SEEDS=1000000   worlds, restarts: how many (10,000)               goodput: seeds of each cell (9)
 //! HAUL_FROM=5000       worlds: the first seed (0)
 //! HAUL_SECONDS=3600    worlds: stop after so long (none)
 //! HAUL_JOBS=4          worlds, goodput, sharing, cubic: threads (1)
