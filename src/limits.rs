@@ -69,6 +69,25 @@ pub const TOP_NAMES_MAX: usize = 65_536;
 /// Longest hole in one frame, bytes: a receiver hashes it in one go.
 pub const HOLE_MAX_BYTES: u64 = 64 << 20;
 
+// --- Going on where a transfer ended -------------------------------------------------------------------------------
+
+/// Smallest file that is gone on with, bytes. Below it, sending the file again costs less than asking.
+pub const RESUME_MIN_BYTES: u64 = 4 << 20;
+/// Ranges that one RESUME may name. What came nearly in order leaves a few.
+pub const RESUME_SPANS_MAX: usize = 1024;
+/// Block of a file that one CRC of SUMS is about, bytes.
+pub const SUM_BLOCK_BYTES: u64 = 1 << 20;
+/// CRCs in one SUMS frame: 16 GiB of a file in 64 KiB.
+pub const SUMS_PER_FRAME: usize = 16 << 10;
+/// How often a receiver asks for what is wrong with a file before it gives it up.
+pub const REPAIRS_MAX: u32 = 3;
+/// What has arrived of large files and is not claimed by their journals, bytes: so much is brought to the disk at once.
+pub const CHECKPOINT_BYTES: u64 = 64 << 20;
+/// The same as a time, while anything arrives.
+pub const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
+/// Largest journal that is read, bytes: a checkpoint of two ranges for every 64 MiB of 16 TiB.
+pub const JOURNAL_MAX_BYTES: u64 = 16 << 20;
+
 // --- Sessions ------------------------------------------------------------------------------------------------
 
 /// Entries that a sender may have announced without having learned their outcome.
@@ -192,6 +211,15 @@ pub const REJOIN_AFTER: Duration = Duration::from_secs(3);
 /// A flow that was not heard for so long does not keep a session without its control connection.
 pub const FLOW_FRESH: Duration = Duration::from_secs(3);
 
+/// A session from which nothing came for so long makes way for another one of the same client: three heartbeats.
+pub const GONE_AFTER: Duration = Duration::from_secs(3);
+/// After the loss of a connection, a client tries for so long to come back, by default.
+pub const RETRY_FOR: Duration = Duration::from_secs(30);
+/// Pause before the first of these attempts; each further one is twice as long.
+pub const RETRY_PAUSE_MIN: Duration = Duration::from_millis(100);
+/// Longest pause between them.
+pub const RETRY_PAUSE_MAX: Duration = Duration::from_secs(1);
+
 /// Default port, TCP and UDP.
 pub const PORT: u16 = 7420;
 
@@ -201,6 +229,11 @@ const _: () = assert!(CREDIT_MIN_BYTES >= CHUNK_MAX_BYTES as u64, "one chunk alw
 const _: () = assert!(CREDIT_MIN_BYTES <= CREDIT_MAX_BYTES && CREDIT_MAX_BYTES <= CREDIT_TOTAL_BYTES);
 const _: () = assert!(DISCARD_HELD_BYTES <= DISCARD_HELD_TOTAL_BYTES);
 const _: () = assert!(DISCARD_HELD_BYTES + CREDIT_MAX_BYTES <= RSS_MAX_BYTES);
+const _: () = assert!(RESUME_MIN_BYTES >= CHUNK_BYTES as u64 && RESUME_MIN_BYTES <= CHECKPOINT_BYTES);
+const _: () = assert!(SUMS_PER_FRAME * 4 + 64 <= CONTROL_MAX_BYTES);
+const _: () = assert!(RESUME_SPANS_MAX * 16 + 64 <= CONTROL_MAX_BYTES);
+const _: () = assert!(GONE_AFTER.as_millis() >= 3 * HEARTBEAT.as_millis() && GONE_AFTER.as_millis() <= IDLE_TIMEOUT_MIN.as_millis());
+const _: () = assert!(RETRY_PAUSE_MIN.as_millis() <= RETRY_PAUSE_MAX.as_millis());
 const _: () = assert!(HELLO_MAX_BYTES < PRE_AUTH_MAX_BYTES);
 const _: () = assert!(SEND_QUEUE_BYTES >= CHUNK_MAX_BYTES);
 const _: () = assert!(STDIN_KEEP_BYTES >= CHUNK_MAX_BYTES as u64);

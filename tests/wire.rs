@@ -18,10 +18,10 @@ use haul::limits;
 use haul::wire::frame::{FileEnd, Frame, FrameError, FrameReader, FrameType, Placed};
 use haul::wire::hello::{Hello, Join};
 use haul::wire::message::{
-    Auth, AuthMethod, Close, Code, Discard, Entries, Entry, FileFailed, Finish, FlowAccept, FlowMode,
+    Auth, AuthMethod, Check, Close, Code, Discard, Entries, Entry, FileFailed, Finish, FlowAccept, FlowMode,
     FlowOpen, Heard, Intent, Kind, Law, Listed, Message, MessageError, Mtime, NOT_KNOWN, NotKept, Open,
-    Outcome, Outcomes, Overwrite, Ping, RawEnd, RawRange, RawReport, Receipt, Stats, StreamEnd, Unlisted,
-    Want, Wants, Welcome,
+    Outcome, Outcomes, Overwrite, Ping, RawEnd, RawRange, RawReport, Receipt, Resume, Span, Stats, StreamEnd,
+    Sums, Unlisted, Want, Wants, Welcome,
 };
 use serde_json::Value;
 
@@ -64,14 +64,17 @@ fn hellos_are_the_golden_ones_in_both_directions() {
         chunk_max: 4 << 20,
         agent: "haul/0.1.0".to_owned(),
         join: None,
+        previous: None,
     };
     let joining = Hello {
         nonce: counting(0x20),
         join: Some(Join { session: counting(0xa0), stream: 3 }),
         ..plain.clone()
     };
+    let again =
+        Hello { nonce: counting(0x20), features: 31, previous: Some(counting(0xa0)), ..plain.clone() };
 
-    for (name, hello) in [("hello", plain), ("hello-join", joining)] {
+    for (name, hello) in [("hello", plain), ("hello-join", joining), ("hello-again", again)] {
         let bytes = &vectors[name].bytes;
 
         assert_eq!(Hello::decode(bytes), Ok(Some((hello.clone(), bytes.len()))), "{name}: decoded");
@@ -188,6 +191,9 @@ fn lists_texts_and_numbers_are_taken_just_to_their_limits() {
     let ended = |stream: u16| Message::StreamEnd(StreamEnd { stream, received: 0 });
     let opened = |attempt: u16, connection: u32| Message::FlowOpen(flow_open(attempt, connection));
     let raw = |ranges: usize| Message::RawReport(raw_report(ranges as u64));
+    let kept = |count: usize| resume(&(0..count as u64).map(|i| (2 * i, 1)).collect::<Vec<_>>());
+    let check = |count: u64| Message::Check(Check { file: 1, first: 0, count });
+    let sums = |count: usize| Message::Sums(Sums { file: 1, first: 0, sums: vec![7; count] });
     let sources = |count: usize, len: usize| pull(vec![name(len); count], Vec::new(), Vec::new());
     let patterns = |include: usize, exclude: usize, len: usize| {
         pull(Vec::new(), vec![text(len); include], vec![text(len); exclude])
@@ -224,6 +230,11 @@ fn lists_texts_and_numbers_are_taken_just_to_their_limits() {
         ("no connection", streams(1), streams(0)),
         ("a stream", ended(15), ended(16)),
         ("the control connection", ended(1), ended(0)),
+        ("ranges that are there", kept(limits::RESUME_SPANS_MAX), kept(limits::RESUME_SPANS_MAX + 1)),
+        ("blocks to check", check(limits::SUMS_PER_FRAME as u64), check(limits::SUMS_PER_FRAME as u64 + 1)),
+        ("no block to check", check(1), check(0)),
+        ("sums", sums(limits::SUMS_PER_FRAME), sums(limits::SUMS_PER_FRAME + 1)),
+        ("no sums", sums(1), sums(0)),
         ("missing ranges", raw(limits::RECORDS_PER_FRAME), raw(limits::RECORDS_PER_FRAME + 1)),
         ("a flow", ended(256), ended(255)),
         ("the last flow", opened(u16::MAX - 256, 1), opened(u16::MAX - 255, 1)),
@@ -398,6 +409,9 @@ fn frames() -> BTreeMap<&'static str, Frame> {
         ("raw-report", Message::RawReport(raw_report(2))),
         ("heard", Message::Heard(Heard { frames: 64 })),
         ("discard", Message::Discard(Discard { digest: DigestKind::Blake3 })),
+        ("resume", resume(&[(0, 64 << 20), (96 << 20, 1 << 20)])),
+        ("check", Message::Check(Check { file: 1, first: 0, count: 2 })),
+        ("sums", Message::Sums(Sums { file: 1, first: 0, sums: vec![crc32c(&[0; 1 << 20]), crc32c(b"hello")] })),
         (
             "raw-report-unknown",
             Message::RawReport(RawReport {
@@ -435,6 +449,11 @@ fn raw_report(ranges: u64) -> RawReport {
         missing: (1..=ranges).map(|i| RawRange { file: 2, offset: i * 140_500, len: 1405 }).collect(),
         ..RawReport::default()
     }
+}
+
+fn resume(kept: &[(u64, u64)]) -> Message {
+    let kept = kept.iter().map(|&(offset, len)| Span { offset, len }).collect();
+    Message::Resume(Resume { file: 1, kept })
 }
 
 fn flow_open(attempt: u16, connection: u32) -> FlowOpen {

@@ -183,7 +183,7 @@ pub fn of_cause(cause: Cause) -> Exit {
         Cause::SomeFailed => Exit::SomeFailed,
         Cause::SourceChanged => Exit::SourceChanged,
         Cause::NoSpace => Exit::NoSpace,
-        Cause::File => Exit::LocalFile,
+        Cause::File | Cause::Busy => Exit::LocalFile,
         Cause::Peer | Cause::Incompatible => Exit::Peer,
         Cause::TimedOut => Exit::TimedOut,
         Cause::NothingToDo => Exit::NothingToDo,

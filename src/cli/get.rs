@@ -15,6 +15,7 @@ use std::{
 use globset::GlobBuilder;
 
 use super::{
+    again::Patience,
     exit::{Exit, Failure},
     output::Output,
     peer::{self, Place},
@@ -28,6 +29,7 @@ use crate::{
     limits,
     run::{
         client::{Client, Wish},
+        connect::Peer,
         clock,
     },
     units::Bitrate,
@@ -60,9 +62,6 @@ pub struct Args {
 
 /// Gets, and says what happened.
 pub fn run(args: &Args, out: &Output) -> anyhow::Result<Exit> {
-    let mut options = args.options.session(args.rate)?;
-    // It limits what leaves here, and that is not content.
-    options.rate_bps = None;
     if args.rate.is_some() && !matches!(args.options.transport, Transport::Udp | Transport::UdpRaw) {
         let text = "--rate asks for a rate over UDP: add --transport udp or udp-raw";
         return Err(Failure::new(Exit::Usage, text).into());
@@ -71,8 +70,7 @@ pub fn run(args: &Args, out: &Output) -> anyhow::Result<Exit> {
     let expect = args.options.expected()?;
     let home = peer::home()?;
     let peer = args.options.peer(&place, &home)?;
-    let landing = landing(args, &place, &sources)?;
-    let is_in_order = matches!(landing.place, target::Place::Stdout(_));
+    let is_in_order = args.output.as_deref().is_some_and(|output| output.as_os_str() == "-");
     if is_in_order && out.is_json() {
         return Err(Failure::new(Exit::Usage, "--json and -o - both need standard output").into());
     }
@@ -80,9 +78,30 @@ pub fn run(args: &Args, out: &Output) -> anyhow::Result<Exit> {
         let text = "-o - needs every byte in order, and --transport udp-raw promises none";
         return Err(Failure::new(Exit::Usage, text).into());
     }
-    // protocol.md [RAW-2]
+    let make = |is_again| client(args, is_again, &place, &sources, &expect, &peer);
+    let can_again = !is_in_order && !args.options.is_raw();
+    let patience = if can_again { Patience::For(args.options.retry_for) } else { Patience::None };
+    transfer::run_client(make, patience, &place, &home, args.options.fail_if_nothing, out)
+}
+
+/// One session of the command.
+fn client(
+    args: &Args,
+    is_again: bool,
+    place: &Place,
+    sources: &[Place],
+    expect: &Expect,
+    peer: &Peer,
+) -> anyhow::Result<Client> {
+    let mut options = args.options.session(args.rate, is_again)?;
+    // It limits what leaves here, and that is not content.
+    options.rate_bps = None;
+    let landing = landing(args, place, sources)?;
+    let is_in_order = matches!(landing.place, target::Place::Stdout(_));
+    // protocol.md [RAW-2], [RESUME-1]
     let eager = !args.options.is_raw()
         && landing.is_new
+        && !landing.has_parts()
         && !options.dry_run
         && matches!(expect, Expect::None | Expect::One(_));
     let target = Target::new(TargetConfig {
@@ -96,8 +115,8 @@ pub fn run(args: &Args, out: &Output) -> anyhow::Result<Exit> {
         links: LinkRule::KeepAll,
         keep_setid: args.write.keep_setid,
         eager,
-        expect,
-        accept: accept(&place, &sources)?,
+        expect: expect.clone(),
+        accept: accept(place, sources)?,
         busy: Arc::default(),
         seed: u64::from_le_bytes(clock::random()),
     })
@@ -109,11 +128,11 @@ pub fn run(args: &Args, out: &Output) -> anyhow::Result<Exit> {
         exclude: args.options.exclude.clone(),
     };
     let wish = Wish::Pull { intent, target: Box::new(target), is_in_order };
-    let client = Client::new("get", peer, options, wish);
+    let client = Client::new("get", peer.clone(), options, wish);
     if args.write.no_sync || is_in_order {
         client.running().session.set_unsynced();
     }
-    transfer::run_client(client, &place, &home, args.options.fail_if_nothing, out)
+    Ok(client)
 }
 
 /// The patterns to ask for.
@@ -170,6 +189,16 @@ struct Landing {
     place: target::Place,
     /// Nothing of that name is there: data may come without asking.
     is_new: bool,
+}
+
+impl Landing {
+    /// Whether something unfinished stands there, that may be gone on with.
+    fn has_parts(&self) -> bool {
+        let target::Place::Directory { root, .. } = &self.place else { return false };
+        std::fs::read_dir(root).is_ok_and(|names| {
+            names.flatten().any(|name| name.file_name().as_bytes().starts_with(crate::file::path::TEMP_PREFIX))
+        })
+    }
 }
 
 fn landing(args: &Args, place: &Place, sources: &[Place]) -> anyhow::Result<Landing> {

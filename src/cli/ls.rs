@@ -12,6 +12,7 @@ use std::ffi::OsString;
 use serde::Serialize;
 
 use super::{
+    again::Patience,
     exit::{Exit, Failure},
     output::{JSON_VERSION, JsonName, Output},
     peer,
@@ -100,7 +101,9 @@ pub fn run(args: &Args, out: &Output) -> anyhow::Result<Exit> {
     let running = client.running();
     let (shown, ended) = std::thread::scope(|scope| {
         let printer = scope.spawn(|| print(&running, out));
-        let ended = transfer::client_session(client, &place, &home, out);
+        let mut client = Some(client);
+        let once = |_| Ok(client.take().expect("a listing is asked for once"));
+        let ended = transfer::client_session(once, Patience::None, &place, &home, out);
         (printer.join().expect("the printer does not panic"), ended)
     });
     let (entries, ended) = (shown?, ended?);

@@ -24,6 +24,7 @@ use clap::builder::FalseyValueParser;
 use clap::{ArgAction, CommandFactory as _, Parser, Subcommand};
 
 #[cfg(target_os = "linux")]
+pub mod again;
 pub mod compare;
 #[cfg(target_os = "linux")]
 mod compare_diff;

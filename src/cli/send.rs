@@ -3,6 +3,7 @@
 use std::{ffi::OsString, os::unix::ffi::OsStrExt as _, path::PathBuf};
 
 use super::{
+    again::Patience,
     exit::{Exit, Failure},
     output::Output,
     peer::{self, Place},
@@ -44,16 +45,21 @@ pub struct Args {
 
 /// Sends, and says what happened.
 pub fn run(args: &Args, out: &Output) -> anyhow::Result<Exit> {
-    let options = args.options.session(args.rate)?;
     let (paths, place) = destination(args, out)?;
     let expect = args.options.expected()?;
-    let source = source(&paths, args, &expect)?;
     let home = peer::home()?;
     let peer = args.options.peer(&place, &home)?;
     let to = landing(args, &place)?;
-    let wish = Wish::Push { source, to, expect };
-    let client = Client::new("send", peer, options, wish);
-    transfer::run_client(client, &place, &home, args.options.fail_if_nothing, out)
+    let make = |is_again| {
+        let options = args.options.session(args.rate, is_again)?;
+        let source = source(&paths, args, &expect)?;
+        let wish = Wish::Push { source, to: to.clone(), expect: expect.clone() };
+        Ok(Client::new("send", peer.clone(), options, wish))
+    };
+    // What standard input gave is gone; what shows a path is not to be shown twice.
+    let can_again = !paths.iter().any(is_stdin) && !args.options.is_raw() && !args.discard;
+    let patience = if can_again { Patience::For(args.options.retry_for) } else { Patience::None };
+    transfer::run_client(make, patience, &place, &home, args.options.fail_if_nothing, out)
 }
 
 /// Splits the last argument off, if it is an address.
@@ -91,9 +97,12 @@ fn landing(args: &Args, place: &Place) -> anyhow::Result<Landing> {
     Ok(Landing::Nowhere)
 }
 
+fn is_stdin(path: &PathBuf) -> bool {
+    path.as_os_str() == "-"
+}
+
 fn source(paths: &[PathBuf], args: &Args, expect: &Expect) -> anyhow::Result<Source> {
     let usage = |text: String| Failure::new(Exit::Usage, text);
-    let is_stdin = |path: &PathBuf| path.as_os_str() == "-";
     if paths.iter().any(is_stdin) {
         if paths.len() > 1 {
             return Err(usage("standard input travels alone".to_owned()).into());

@@ -4,6 +4,7 @@ use std::{
     fs::File,
     future::Future,
     path::{Path, PathBuf},
+    pin::Pin,
     str::FromStr,
     sync::Arc,
     time::Duration,
@@ -17,6 +18,7 @@ use tokio::{
 };
 
 use super::{
+    again::{self, Patience},
     exit::{self, Exit, Failure},
     options::{DigestOption, TcpOption},
     output::{Output, shown},
@@ -38,7 +40,6 @@ use crate::{
         session::Role,
         verdict::Limit,
     },
-    security::Address,
     transfer::Announced,
     units::{self, Bitrate},
     wire::message::{DigestKind, FlowMode, Law, Overwrite},
@@ -86,6 +87,9 @@ pub struct ClientOptions {
     /// Only files that failed in an earlier run, whose --json result FILE is
     #[arg(long, value_name = "FILE", conflicts_with = "include")]
     pub retry_failed: Option<PathBuf>,
+    /// After the loss of a connection, try for so long to go on [default: 30s; if given, also before the first]
+    #[arg(long, value_name = "TIME", value_parser = units::parse_duration, env = "HAUL_RETRY_FOR", hide_env = true)]
+    pub retry_for: Option<Duration>,
     /// Accept only these digests: a manifest, or sha256:HEX for a single file
     #[arg(long, value_name = "MANIFEST|ALGORITHM:HEX", env = "HAUL_EXPECT", hide_env = true)]
     pub expect: Option<String>,
@@ -196,7 +200,8 @@ impl ClientOptions {
     }
 
     /// As the session needs them.
-    pub fn session(&self, rate: Option<Bitrate>) -> anyhow::Result<Options> {
+    /// `is_again`: what another session of this command has done is not to be done again.
+    pub fn session(&self, rate: Option<Bitrate>, is_again: bool) -> anyhow::Result<Options> {
         if self.is_raw() && rate.is_none() {
             let text = "--transport udp-raw needs a --rate, such as 100mbit: nothing tells it to slow down";
             return Err(Failure::new(Exit::Usage, text).into());
@@ -207,7 +212,7 @@ impl ClientOptions {
         Ok(Options {
             digest: self.digest.kind(),
             overwrite: self.overwrite.into(),
-            checksum: self.checksum,
+            checksum: self.checksum || (is_again && self.overwrite == OverwriteOption::Always),
             dry_run: self.dry_run,
             streams: self.streams.0,
             rate_bps: rate.map(Bitrate::bits_per_s),
@@ -311,11 +316,15 @@ pub fn interrupted() -> impl Future<Output = ()> {
 }
 
 /// Runs `work` while the progress of `running` is drawn; a signal ends the session in order.
-pub async fn watch<T>(work: impl Future<Output = T>, running: &Running, out: &Output) -> T {
+pub async fn watch<T>(
+    work: impl Future<Output = T>,
+    running: &Running,
+    mut signal: Pin<&mut impl Future<Output = ()>>,
+    out: &Output,
+) -> T {
     let mut draw = interval(DRAW_EVERY);
     draw.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut work = std::pin::pin!(work);
-    let mut signal = std::pin::pin!(interrupted());
     let mut is_signalled = false;
     loop {
         tokio::select! {
@@ -323,7 +332,7 @@ pub async fn watch<T>(work: impl Future<Output = T>, running: &Running, out: &Ou
                 out.progress().finish();
                 return result;
             }
-            () = &mut signal, if !is_signalled => {
+            () = signal.as_mut(), if !is_signalled => {
                 is_signalled = true;
                 running.session.fail(interruption());
             }
@@ -353,10 +362,10 @@ pub fn progress(running: &Running) -> Progress {
     let counts = running.results.counts();
     let (phase, listing, bytes_done, listing_complete) = running.session.look(|role| match role {
         Role::Sender(sender) => {
-            (Phase::Sending, sender.announced(), sender.placed_bytes(), sender.listed().is_some())
+            (Phase::Sending, sender.announced(), sender.placed_bytes() + sender.resumed_bytes(), sender.listed().is_some())
         }
         Role::Receiver(receiver) => {
-            (Phase::Receiving, receiver.announced(), receiver.placed_bytes(), receiver.listed().is_some())
+            (Phase::Receiving, receiver.announced(), receiver.placed_bytes() + receiver.resumed_bytes(), receiver.listed().is_some())
         }
         Role::Lister(found) => {
             let files = found.entries.len() as u64;
@@ -472,6 +481,9 @@ pub fn summary(report: &Report) -> String {
     ];
     let not_kept: Vec<_> =
         not_kept.iter().filter(|(count, _)| *count > 0).map(|(n, what)| format!("{n} {what}")).collect();
+    if report.bytes_resumed > 0 {
+        line += &format!("; {} were there from before", units::bytes(report.bytes_resumed));
+    }
     if !not_kept.is_empty() {
         line += &format!("; not kept: {}", not_kept.join(", "));
     }
@@ -492,35 +504,27 @@ pub fn summary(report: &Report) -> String {
 
 /// Runs a client's command to its end and concludes.
 pub fn run_client(
-    client: Client,
+    make: impl FnMut(bool) -> anyhow::Result<Client>,
+    patience: Patience,
     place: &Place,
     home: &Home,
     fail_if_nothing: bool,
     out: &Output,
 ) -> anyhow::Result<Exit> {
-    let ended = client_session(client, place, home, out)?;
+    let ended = client_session(make, patience, place, home, out)?;
     advise(&ended.report, out);
     conclude(&ended.report, fail_if_nothing, out)
 }
 
 /// Runs a client's session to its end.
-pub fn client_session(client: Client, place: &Place, home: &Home, out: &Output) -> anyhow::Result<Ended> {
-    let running = client.running();
-    let decide = async |key| match &place.address {
-        Address::Plain { host, .. } => {
-            let (home, host) = (home.clone(), host.clone());
-            out.progress().go_away();
-            // On a thread of its own, so that a signal is heard while a person thinks.
-            let answer = tokio::task::spawn_blocking(move || peer::decide(&home, &host, key)).await;
-            out.progress().come_back();
-            answer.unwrap_or_else(|error| Err(RunError::new(Cause::Unexpected, error.to_string())))
-        }
-        Address::Ticket(_) => Ok(()),
-    };
-    let runtime = runtime()?;
-    let mut ended = runtime.block_on(watch(client.run(decide), &running, out));
-    // A reader may still wait for standard input; nobody waits for it.
-    runtime.shutdown_background();
+pub fn client_session(
+    make: impl FnMut(bool) -> anyhow::Result<Client>,
+    patience: Patience,
+    place: &Place,
+    home: &Home,
+    out: &Output,
+) -> anyhow::Result<Ended> {
+    let mut ended = again::client_session(make, patience, place, home, out)?;
     if ended.report.error.is_none() {
         peer::remember(place, home, ended.reached.clone(), out);
     }

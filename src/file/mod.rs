@@ -2,9 +2,11 @@
 //!
 //! Sending: [`walk`] lists trees into entries, [`selection`] says which, [`source`] reads one found file into
 //! chunks. Receiving: [`target`] decides what is needed and places it, [`part`] holds an unfinished file beside its
-//! name, [`publish`] syncs and renames. Every name passes through [`path`], every system call through [`disk`].
+//! name, [`journal`] and [`kept`] let another session go on with it, [`publish`] syncs and renames. Every name passes through [`path`], every system call through [`disk`].
 pub mod disk;
 pub mod failure;
+pub mod journal;
+pub mod kept;
 pub mod part;
 pub mod path;
 pub mod publish;

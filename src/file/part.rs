@@ -1,9 +1,10 @@
 //! One unfinished file: it stands beside its target under a temporary name until it is proven.
 //!
 //! The live name never holds a partial file, because bytes only ever go here. Dropping a part removes it from the
-//! disk; only [`Part::publish`] lets it stay. Its descriptor may be closed and opened again between writes
+//! disk, unless another session can go on with it ([`Part::keep`]); only [`Part::publish`] gives it its name. Its descriptor may be closed and opened again between writes
 //! ([`Part::park`]), so that thousands of parts need not be thousands of open files.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use rustix::io::{Errno, Result};
@@ -12,6 +13,10 @@ use super::disk::letter_case;
 use super::disk::target_dirs::Dir;
 use super::disk::temp_name::{TempName, TempNames};
 use super::disk::{Handle, Stat, write};
+use super::journal::{Journal, JournalError};
+use super::kept::{Keep, Kept};
+use crate::limits;
+use crate::transfer::placement::Placement;
 use crate::wire::message::{Code, Mtime};
 
 /// An unfinished file, link, or other name of a file, that has no live name.
@@ -25,6 +30,8 @@ pub struct Part {
     file: Option<Handle>,
     /// Whether the temporary name is gone, so that there is nothing to remove.
     published: bool,
+    /// What lets another session go on with it, if anything does.
+    kept: Option<Kept>,
 }
 
 /// A file that stood under the target's name when it was examined.
@@ -108,22 +115,72 @@ impl From<Errno> for PublishError {
 }
 
 impl Part {
+    /// An empty file in `dir` for the name `name` that another session can go on with, and that it owns alone.
+    pub fn keep(dir: Arc<Dir>, name: &[u8], keep: &Keep) -> std::result::Result<Self, JournalError> {
+        let (mut journal, _) = Journal::open(&dir, journal_name(&keep.owner, name))?;
+        let temp = part_name(&keep.owner, name);
+        make_writable(&dir, temp)?;
+        let file = write::open_or_create(dir.handle(), temp.as_bytes())?;
+        if !write::stat_of(&file)?.is_own_file() {
+            return Err(JournalError::Foreign);
+        }
+        write::set_len(&file, 0)?;
+        journal.begin(keep.identity, &[])?;
+        let kept = Some(Kept::new(journal, false, keep.syncs));
+        Ok(Self { dir, temp, file: Some(file), published: false, kept })
+    }
+
+    /// What another session has left of `name`, and which of its bytes; `None` where there is nothing to go on with.
+    pub fn go_on(
+        dir: Arc<Dir>,
+        name: &[u8],
+        keep: &Keep,
+    ) -> std::result::Result<Option<(Self, Placement)>, JournalError> {
+        let journal_name = journal_name(&keep.owner, name);
+        if write::stat(dir.handle(), journal_name.as_bytes())?.is_none() {
+            return Ok(None);
+        }
+        let (mut journal, claims) = Journal::open(&dir, journal_name)?;
+        let temp = part_name(&keep.owner, name);
+        let there = write::stat(dir.handle(), temp.as_bytes())?;
+        let (Some(claims), Some(there)) = (claims, there.filter(Stat::is_own_file)) else { return Ok(None) };
+        make_writable(&dir, temp)?;
+        let file = write::open_temp(dir.handle(), temp)?;
+        let size = keep.identity.size;
+        let placed = claims.placed.within(there.size.min(size), limits::RESUME_SPANS_MAX).of_size(size);
+        if there.size > size {
+            write::set_len(&file, size)?;
+        }
+        // Of another source, the same bytes may still be of use; the journal is about this one from here on.
+        if claims.identity != keep.identity {
+            journal.begin(keep.identity, placed.ranges())?;
+        }
+        let kept = Some(Kept::new(journal, placed.placed_bytes() > 0, keep.syncs));
+        Ok(Some((Self { dir, temp, file: Some(file), published: false, kept }, placed)))
+    }
+
+    /// What is allocated for what another session has left of `name`, bytes.
+    pub fn allocated(dir: &Dir, name: &[u8], owner: &[u8; 32]) -> u64 {
+        let there = write::stat(dir.handle(), part_name(owner, name).as_bytes());
+        there.ok().flatten().filter(Stat::is_own_file).map_or(0, |stat| stat.blocks_bytes)
+    }
+
     /// An empty file in `dir`, readable by this user alone.
     pub fn create(dir: Arc<Dir>, names: &mut TempNames) -> Result<Self> {
         let (file, temp) = write::create_temp(dir.handle(), names)?;
-        Ok(Self { dir, temp, file: Some(file), published: false })
+        Ok(Self { dir, temp, file: Some(file), published: false, kept: None })
     }
 
     /// A symbolic link to `target`.
     pub fn symlink(dir: Arc<Dir>, target: &[u8], names: &mut TempNames) -> Result<Self> {
         let temp = write::symlink_temp(dir.handle(), target, names)?;
-        Ok(Self { dir, temp, file: None, published: false })
+        Ok(Self { dir, temp, file: None, published: false, kept: None })
     }
 
     /// Another name of the file `name` in `from`.
     pub fn hardlink(dir: Arc<Dir>, from: &Dir, name: &[u8], names: &mut TempNames) -> Result<Self> {
         let temp = write::link_temp(from.handle(), name, dir.handle(), names)?;
-        Ok(Self { dir, temp, file: None, published: false })
+        Ok(Self { dir, temp, file: None, published: false, kept: None })
     }
 
     /// Reserves the blocks of all `size` bytes and makes the file that long.
@@ -133,7 +190,70 @@ impl Part {
 
     /// Writes `bytes` at `offset`.
     pub fn write_at(&mut self, offset: u64, bytes: &[u8]) -> Result<()> {
-        write::write_all_at(self.file()?, bytes, offset)
+        write::write_all_at(self.file()?, bytes, offset)?;
+        if let Some(kept) = &mut self.kept {
+            kept.on_written(offset..offset + bytes.len() as u64);
+            if kept.syncs() {
+                write::start_writeback(self.file()?, offset, bytes.len() as u64);
+            }
+        }
+        Ok(())
+    }
+
+    /// Sees that `len` bytes at `offset`, which are in the file, are zeros. Where they are, nothing is written.
+    pub fn zero(&mut self, offset: u64, len: u64, scratch: &mut [u8]) -> Result<()> {
+        let mut at = offset;
+        while at < offset + len {
+            let step = usize::try_from(offset + len - at).map_or(scratch.len(), |left| left.min(scratch.len()));
+            let buffer = &mut scratch[..step];
+            self.read_back(at, buffer)?;
+            if buffer.iter().any(|&byte| byte != 0) {
+                buffer.fill(0);
+                write::write_all_at(self.file()?, buffer, at)?;
+            }
+            at += step as u64;
+        }
+        self.note_written(offset, len);
+        Ok(())
+    }
+
+    /// A range that is to be read as zeros is there.
+    pub fn note_written(&mut self, offset: u64, len: u64) {
+        if let Some(kept) = &mut self.kept {
+            kept.on_written(offset..offset + len);
+        }
+    }
+
+    /// Whether so much was written since the last checkpoint that it is time for one.
+    pub fn wants_checkpoint(&self) -> bool {
+        self.kept.as_ref().is_some_and(Kept::is_due)
+    }
+
+    /// Brings what was written to the disk and notes it, if another session may go on with this part.
+    pub fn checkpoint(&mut self) -> Result<()> {
+        if self.kept.is_none() {
+            return Ok(());
+        }
+        self.file()?;
+        let (Some(kept), Some(file)) = (&mut self.kept, &self.file) else { return Ok(()) };
+        kept.checkpoint(file, &self.dir)
+    }
+
+    /// These ranges are wrong: nobody is to go on behind them.
+    pub fn forget(&mut self, ranges: &[Range<u64>]) -> Result<()> {
+        self.kept.as_mut().map_or(Ok(()), |kept| kept.forget(ranges))
+    }
+
+    /// Removes it, whatever another session could do with it.
+    pub fn discard(mut self) {
+        if let Some(kept) = self.kept.take() {
+            kept.remove(&self.dir);
+        }
+    }
+
+    /// How long it is, bytes.
+    pub fn len(&mut self) -> Result<u64> {
+        Ok(write::stat_of(self.file()?)?.size)
     }
 
     /// Reads into all of `buffer` from `offset`; a file that ends before is an error (`EIO`): it was longer.
@@ -203,6 +323,9 @@ impl Part {
             },
         }
         self.published = true;
+        if let Some(kept) = self.kept.take() {
+            kept.remove(&self.dir);
+        }
         Ok(())
     }
 
@@ -249,12 +372,40 @@ impl Part {
     }
 }
 
+/// A part that was about to get its name had the mode of its source, which may be to read only.
+fn make_writable(dir: &Dir, temp: TempName) -> Result<()> {
+    match write::stat(dir.handle(), temp.as_bytes())?.filter(Stat::is_own_file) {
+        Some(stat) if stat.mode & 0o600 != 0o600 => {
+            write::set_mode_of_file(dir.handle(), temp.as_bytes(), 0o600)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Where the part of `name` stands that this owner sends.
+fn part_name(owner: &[u8; 32], name: &[u8]) -> TempName {
+    TempName::found_again(owner, b"part", name)
+}
+
+/// Where its journal does.
+fn journal_name(owner: &[u8; 32], name: &[u8]) -> TempName {
+    TempName::found_again(owner, b"journal", name)
+}
+
 /// Damaged files of one name that are kept.
 const DAMAGED_MAX: u32 = 99;
 
 impl Drop for Part {
     fn drop(&mut self) {
-        if !self.published {
+        if self.published {
+            return;
+        }
+        // The session ends here, or this file does: what has come of it stays for another one.
+        let _ = self.checkpoint();
+        if self.kept.as_ref().is_none_or(|kept| !kept.has_claims()) {
+            if let Some(kept) = self.kept.take() {
+                kept.remove(&self.dir);
+            }
             // A temporary name that cannot be removed stays behind under its reserved name; nothing reads it.
             let _ = write::unlink(self.dir.handle(), self.temp.as_bytes());
         }

@@ -15,7 +15,11 @@ use super::walk::Origin;
 use crate::integrity::crc32c::crc32c;
 use crate::integrity::digest::Hasher;
 use crate::limits;
-use crate::wire::message::{Code, DigestKind};
+use crate::wire::message::{Code, DigestKind, Span};
+
+pub use resumed::ResumedSource;
+
+mod resumed;
 
 /// Opens found files; keeps the directories of the last one open, since the next stands nearby.
 #[derive(Debug, Default)]
@@ -34,7 +38,8 @@ pub struct OpenSource {
     data_end: u64,
     /// Everything before it was handed out and hashed: 0..=size.
     position: u64,
-    hasher: Hasher,
+    /// `None` where only a part is read.
+    hasher: Option<Hasher>,
     chunk_bytes: usize,
 }
 
@@ -130,9 +135,22 @@ impl Sources {
             is_sparse: meta.is_sparse(),
             data_end: 0,
             position: 0,
-            hasher: Hasher::new(digest),
+            hasher: Some(Hasher::new(digest)),
             chunk_bytes,
         })
+    }
+
+    /// As [`Self::open`], for a receiver that has the ranges `kept` already.
+    pub fn open_resumed(
+        &mut self,
+        origin: &Origin,
+        digest: DigestKind,
+        chunk_bytes: usize,
+        kept: &[Span],
+    ) -> Result<ResumedSource, SourceError> {
+        let whole = self.open(origin, digest, chunk_bytes)?;
+        let ahead = OpenSource { hasher: None, ..self.open(origin, digest, chunk_bytes)? };
+        Ok(ResumedSource::new(whole, ahead, kept))
     }
 }
 
@@ -143,10 +161,33 @@ impl OpenSource {
         if self.position == self.identity.size {
             return self.end();
         }
-        match self.hole_len()? {
-            0 => self.data(buffer),
+        self.next_before(self.identity.size, buffer)
+    }
+
+    /// As [`Self::next`], for a piece that ends at `limit` at the latest: `position < limit <= size`.
+    fn next_before(&mut self, limit: u64, buffer: &mut Vec<u8>) -> Result<Piece, SourceError> {
+        match self.hole_len()?.min(limit - self.position) {
+            0 => self.data(limit, buffer),
             len => Ok(self.hole(len)),
         }
+    }
+
+    /// The CRC-32C of so many blocks of `limits::SUM_BLOCK_BYTES`, from the one with number `first` on; all of them are
+    /// in the file.
+    pub fn sums(&self, first: u64, count: u64) -> Result<Vec<u32>, SourceError> {
+        let size = self.identity.size;
+        let mut buffer = Vec::new();
+        let mut sums = Vec::new();
+        for number in first..first + count {
+            let offset = number * limits::SUM_BLOCK_BYTES;
+            let len = usize::try_from(limits::SUM_BLOCK_BYTES.min(size - offset)).expect("a block fits memory");
+            if read::read_at(&self.file, offset, len, offset + len as u64 == size, &mut buffer)? != len {
+                return Err(SourceError::Changed { what: SIZE });
+            }
+            sums.push(crc32c(&buffer));
+        }
+        unchanged(&self.identity, &read::stat(&self.file)?.identity)?;
+        Ok(sums)
     }
 
     /// Reads a part again that `next` gave out, here or when the same origin was open before: the same bytes, by
@@ -215,19 +256,21 @@ impl OpenSource {
 
     fn hole(&mut self, len: u64) -> Piece {
         let len = len.min(limits::HOLE_MAX_BYTES);
-        let mut left = len;
-        while left > 0 {
-            let step = usize::try_from(left).unwrap_or(usize::MAX).min(ZEROS.len());
-            self.hasher.update(&ZEROS[..step]);
-            left -= step as u64;
+        if let Some(hasher) = &mut self.hasher {
+            let mut left = len;
+            while left > 0 {
+                let step = usize::try_from(left).unwrap_or(usize::MAX).min(ZEROS.len());
+                hasher.update(&ZEROS[..step]);
+                left -= step as u64;
+            }
         }
         let offset = self.position;
         self.position += len;
         Piece::Hole { offset, len }
     }
 
-    fn data(&mut self, buffer: &mut Vec<u8>) -> Result<Piece, SourceError> {
-        let left = self.data_end - self.position;
+    fn data(&mut self, limit: u64, buffer: &mut Vec<u8>) -> Result<Piece, SourceError> {
+        let left = self.data_end.min(limit) - self.position;
         let want = usize::try_from(left).unwrap_or(usize::MAX).min(self.chunk_bytes);
         let is_last = self.position + want as u64 == self.identity.size;
         if read::read_at(&self.file, self.position, want, is_last, buffer)? != want {
@@ -235,7 +278,9 @@ impl OpenSource {
         }
         let bytes = std::mem::take(buffer);
         let (offset, crc) = (self.position, crc32c(&bytes));
-        self.hasher.update(&bytes);
+        if let Some(hasher) = &mut self.hasher {
+            hasher.update(&bytes);
+        }
         self.position += want as u64;
         assert!(self.position <= self.identity.size);
         Ok(Piece::Data { offset, bytes, crc })
@@ -243,7 +288,17 @@ impl OpenSource {
 
     fn end(&self) -> Result<Piece, SourceError> {
         unchanged(&self.identity, &read::stat(&self.file)?.identity)?;
-        Ok(Piece::End { size: self.identity.size, digest: self.hasher.clone().finish() })
+        let hasher = self.hasher.clone().expect("who reads a part does not come to the end");
+        Ok(Piece::End { size: self.identity.size, digest: hasher.finish() })
+    }
+
+    /// Goes on reading from `position`.
+    fn seek(&mut self, position: u64) {
+        if self.position != position {
+            self.position = position;
+            // What stands there has to be looked up.
+            self.data_end = 0;
+        }
     }
 }
 

@@ -118,6 +118,8 @@ pub struct Ended {
     pub reached: Option<(HostPort, KeyHash)>,
     /// The key that the server showed in the place of the pinned one.
     pub wrong_key: Option<KeyHash>,
+    /// The session, once the server had admitted it.
+    pub session: Option<[u8; 16]>,
 }
 
 /// A command that is ready to run.
@@ -128,6 +130,20 @@ pub struct Client {
     wish: Wish,
     running: Running,
     command: &'static str,
+    /// A session that was cut, and that this one takes the place of.
+    previous: Option<[u8; 16]>,
+}
+
+impl Ended {
+    /// This one, behind one that was cut: what both did together. One that did not come to a session changes nothing.
+    pub fn after(mut self, before: Self) -> Self {
+        let is_lost = matches!(self.report.cause, Some(Cause::Connection | Cause::TimedOut | Cause::Busy));
+        if self.session.is_none() && is_lost {
+            return Self { report: Report { elapsed_s: before.report.elapsed_s + self.report.elapsed_s, ..before.report }, ..before };
+        }
+        self.report.add_before(&before.report);
+        self
+    }
 }
 
 impl Client {
@@ -141,7 +157,15 @@ impl Client {
         let results = Arc::<Results>::default();
         let session = Session::new(role, options.rate_bps, &peer.name(), results.clone());
         let running = Running { session, results };
-        Self { peer, options, wish, running, command }
+        Self { peer, options, wish, running, command, previous: None }
+    }
+
+    /// Goes on where a session of the same wish was cut: with the same server, in that session's place.
+    pub fn follow(&mut self, ended: &Ended) {
+        self.previous = ended.session;
+        if let Some((_, key)) = ended.reached {
+            self.peer.key = Some(key);
+        }
     }
 
     /// What the progress and the signal handler need.
@@ -151,14 +175,18 @@ impl Client {
 
     /// Runs it to its end. `decide` is asked about a server whose key is not pinned.
     pub async fn run(self, decide: impl AsyncFnOnce(KeyHash) -> Result<(), RunError>) -> Ended {
-        let Self { peer, options, wish, running, command } = self;
+        let Self { peer, options, wish, running, command, previous } = self;
         let is_sender = matches!(wish, Wish::Push { .. });
         let is_discarded = matches!(wish, Wish::Push { to: Landing::Nowhere, .. });
         let start = clock::now();
         let mut wrong_key = None;
-        let (end, name, reached) = match drive(&peer, &options, wish, &running, decide).await {
+        let mut session = None;
+        let (end, name, reached) = match drive(&peer, &options, wish, &running, previous, decide).await {
             Ok((end, opened, at)) => (
-                end,
+                {
+                    session = Some(opened.session);
+                    end
+                },
                 format!("{} ({})", peer.name(), crate::file::path::escape(opened.peer_agent.as_bytes())),
                 opened.peer_key.map(|key| (at, key)),
             ),
@@ -180,11 +208,12 @@ impl Client {
             rate_bps: options.rate_bps,
             elapsed: clock::now().duration_since(start),
             moved_bytes: running.session.moved_bytes(),
+            resumed_bytes: running.session.resumed_bytes(),
             wire_bytes: running.session.meter.wire_bytes(),
             end,
             counts: &counts,
         });
-        Ended { report, reached, wrong_key }
+        Ended { report, reached, wrong_key, session }
     }
 }
 
@@ -195,6 +224,7 @@ async fn drive(
     options: &Options,
     wish: Wish,
     running: &Running,
+    previous: Option<[u8; 16]>,
     decide: impl AsyncFnOnce(KeyHash) -> Result<(), RunError>,
 ) -> Result<Driven, RunError> {
     let Running { session, results } = running;
@@ -250,7 +280,7 @@ async fn drive(
             // The server does not wait as long as a person thinks.
             (wire, at) = connect::connect(&Peer { key: Some(key), ..peer.clone() }).await?;
         }
-        let mut hello = Hello::ours(clock::random(), None);
+        let mut hello = Hello { previous, ..Hello::ours(clock::random(), None) };
         if !may_rejoin {
             hello.features &= !FEATURE_REJOIN;
         }
@@ -271,6 +301,7 @@ async fn drive(
         ));
     }
     session.set_chunk_bytes(opened.chunk_bytes);
+    session.allow_resume(opened.features, opened.peer_key);
     if opened.features & FEATURE_REJOIN == 0 {
         session.forget_control();
     }

@@ -34,6 +34,8 @@ pub enum Cause {
     NoSpace,
     /// A local file or directory could not be used.
     File,
+    /// Another transfer writes the same name, or the server takes nobody else for the moment.
+    Busy,
     /// The other end is not haul or broke the protocol.
     Peer,
     /// The other end speaks no version of the protocol that this program speaks, or lacks a feature.
@@ -55,7 +57,8 @@ impl Cause {
             Code::Integrity => Self::Integrity,
             Code::SourceChanged => Self::SourceChanged,
             Code::NoSpace => Self::NoSpace,
-            Code::File | Code::NotFound | Code::Conflict | Code::Busy => Self::File,
+            Code::File | Code::NotFound | Code::Conflict => Self::File,
+            Code::Busy => Self::Busy,
             Code::Protocol => Self::Peer,
             Code::Incompatible => Self::Incompatible,
             Code::TimedOut => Self::TimedOut,
@@ -77,6 +80,7 @@ impl Cause {
             Self::SourceChanged => Code::SourceChanged,
             Self::NoSpace => Code::NoSpace,
             Self::File => Code::File,
+            Self::Busy => Code::Busy,
             Self::Peer => Code::Protocol,
             Self::Incompatible => Code::Incompatible,
             Self::TimedOut => Code::TimedOut,

@@ -183,8 +183,11 @@ pub async fn run_control(mut wire: Wire, turn: u32, session: &Arc<Session>) -> b
             let now = wire.now();
             wire.link.queue(now, Frame::Message(Message::Close(close)));
         }
-        wire.link.close();
-        wire.finish().await;
+        // Nobody is there any more to close the other end.
+        if !session.is_superseded() {
+            wire.link.close();
+            wire.finish().await;
+        }
     }
     !is_over
 }
@@ -239,6 +242,7 @@ async fn drive(
                 session.note_tcp(carrier, info);
             }
             let silent_for = now.saturating_sub(wire.link.last_heard());
+            session.note_heard(silent_for);
             if carrier == CONTROL && session.is_control_lost(silent_for) {
                 return Err(LinkError::Silent(silent_for).into());
             }

@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     file::target::Target,
+    limits,
     transfer::{Event, Job, Receiver, raw::RawPiece},
     wire::message::{Entry, Kind, Outcome},
 };
@@ -41,6 +42,7 @@ pub fn start(session: &Arc<Session>, results: &Arc<Results>, target: Target) -> 
         open,
         incoming,
         is_dirty: false,
+        checkpoint_at: limits::CHECKPOINT_EVERY,
         publish_at: PUBLISH_EVERY,
     };
     let writing = session.writing();
@@ -60,6 +62,8 @@ struct Writer {
     incoming: BTreeSet<u64>,
     /// Something was done since the target was last told that nothing more is at hand.
     is_dirty: bool,
+    /// When what has arrived of large files is brought to the disk; time since the start.
+    checkpoint_at: Duration,
     /// When what is finished is published at the latest, though more is at hand; time since the start.
     publish_at: Duration,
 }
@@ -71,7 +75,9 @@ impl Writer {
             let span = Span::begin();
             let begun = self.session.meter.elapsed();
             let is_due = begun >= self.publish_at;
-            for job in jobs.into_iter().chain(is_due.then_some(Job::Idle)) {
+            let is_checkpoint = begun >= self.checkpoint_at;
+            let further = [is_checkpoint.then_some(Job::Checkpoint), is_due.then_some(Job::Idle)];
+            for job in jobs.into_iter().chain(further.into_iter().flatten()) {
                 self.note(&job);
                 if let Err(violation) = self.target.handle(job) {
                     self.session.fail(RunError::violation(&self.session.peer(), &violation));
@@ -82,6 +88,10 @@ impl Writer {
             if is_due {
                 let now = self.session.meter.elapsed();
                 self.publish_at = now + PUBLISH_EVERY.max((now - begun) * (PUBLISH_SHARE - 1));
+            }
+            if is_checkpoint {
+                let now = self.session.meter.elapsed();
+                self.checkpoint_at = now + limits::CHECKPOINT_EVERY.max((now - begun) * (PUBLISH_SHARE - 1));
             }
             self.session.meter.add(Wait::Target, span.blocked());
             self.report(events);
@@ -95,6 +105,9 @@ impl Writer {
         if let Some(jobs) = self.session.try_for(|role| take_jobs(receiver(role))) {
             self.is_dirty = true;
             return Some(jobs);
+        }
+        if self.target.has_work() {
+            return Some(vec![Job::Work]);
         }
         let idle_since = self.session.meter.elapsed();
         let jobs = if !self.is_dirty {

@@ -58,6 +58,10 @@ pub struct Report {
     pub bytes: u64,
     /// Content that is known to be placed at the receiver, holes included, whatever became of its files, bytes.
     pub bytes_moved: u64,
+    /// Content that the receiver had already of files that were gone on with, bytes.
+    pub bytes_resumed: u64,
+    /// Sessions that it took: one, and another for each time the connection was lost.
+    pub sessions: u32,
     /// Bytes on the wire, both directions, as this side saw them.
     pub wire_bytes: u64,
     /// There already with the same size and time; not compared.
@@ -304,6 +308,10 @@ impl From<Stats> for StatsReport {
     }
 }
 
+fn per_second(bytes: u64, elapsed_s: f64) -> f64 {
+    if elapsed_s > 0.0 { bytes as f64 / elapsed_s } else { 0.0 }
+}
+
 /// What a report is made of.
 #[derive(Debug)]
 pub struct Facts<'a> {
@@ -329,6 +337,8 @@ pub struct Facts<'a> {
     pub elapsed: Duration,
     /// Content known to be placed, bytes.
     pub moved_bytes: u64,
+    /// Content that was there before of files that were gone on with, bytes.
+    pub resumed_bytes: u64,
     /// Bytes on the wire.
     pub wire_bytes: u64,
     /// How the session ended.
@@ -353,6 +363,8 @@ impl Report {
         let ended = facts.end.ok();
         let NotKept { special, owner, attributes, hardlinks } = counts.not_kept;
         let elapsed_s = facts.elapsed.as_secs_f64();
+        let is_raw = facts.travel.raw.is_some();
+        let new_bytes = counts.bytes.saturating_sub(facts.resumed_bytes);
         let is_single = counts.files == 1 && counts.settled() == 1;
         Self {
             version: 1,
@@ -372,7 +384,9 @@ impl Report {
             directories_changed: counts.directories_changed,
             bytes: counts.bytes,
             // Over a raw flow, outcomes come before the report.
-            bytes_moved: facts.moved_bytes.max(counts.bytes),
+            bytes_moved: if is_raw { facts.moved_bytes.max(counts.bytes) } else { facts.moved_bytes },
+            bytes_resumed: facts.resumed_bytes,
+            sessions: 1,
             wire_bytes: facts.wire_bytes,
             unchanged: counts.unchanged,
             identical: counts.identical,
@@ -382,7 +396,7 @@ impl Report {
             failures: counts.failures.clone(),
             not_kept: NotKeptCounts { special, owner, attributes, hardlinks },
             elapsed_s,
-            rate_bytes_per_s: if elapsed_s > 0.0 { counts.bytes as f64 / elapsed_s } else { 0.0 },
+            rate_bytes_per_s: per_second(new_bytes, elapsed_s),
             digest_algorithm: match facts.digest {
                 DigestKind::Sha256 => "sha256",
                 DigestKind::Blake3 => "blake3",
@@ -396,6 +410,34 @@ impl Report {
             receiver: ended.map(|end| end.receipt.stats.into()),
             cause: error.as_ref().map(|error| error.cause),
             error: error.map(|error| error.text),
+        }
+    }
+
+    /// Adds what an earlier session of the same wish did, that was cut: what it brought is there in this one already.
+    pub fn add_before(&mut self, before: &Self) {
+        let mut there = before.files;
+        for counted in [&mut self.unchanged, &mut self.identical] {
+            let same = there.min(*counted);
+            *counted -= same;
+            there -= same;
+        }
+        self.files += before.files;
+        self.directories = self.directories.max(before.directories);
+        self.directories_changed += before.directories_changed;
+        self.bytes += before.bytes;
+        self.bytes_moved += before.bytes_moved;
+        // Of what was there, this transfer has brought a part itself.
+        self.bytes_resumed = self.bytes_resumed.min(before.bytes_resumed);
+        self.wire_bytes += before.wire_bytes;
+        self.sessions += before.sessions;
+        self.rejoined += before.rejoined;
+        self.elapsed_s += before.elapsed_s;
+        self.rate_bytes_per_s = per_second(self.bytes.saturating_sub(self.bytes_resumed), self.elapsed_s);
+        let mut moves = before.moves.clone();
+        moves.append(&mut self.moves);
+        self.moves = moves;
+        if self.files == 1 && self.unchanged + self.identical + self.kept + self.failed == 0 {
+            self.digest = self.digest.take().or_else(|| before.digest.clone());
         }
     }
 }

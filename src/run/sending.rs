@@ -14,7 +14,7 @@ use super::{
 use crate::{
     file::{
         path::escape,
-        source::{self, SourceError, Sources, StreamSource},
+        source::{self, ResumedSource, SourceError, Sources, StreamSource},
         target::Expect,
         walk::{Found, Step, Walk},
     },
@@ -22,7 +22,7 @@ use crate::{
     transfer::{Piece, ReadJob, Sender},
     wire::{
         frame::{FileEnd, Placed},
-        message::{Code, DigestKind, Entry, Kind, Listed, Mtime, Unlisted},
+        message::{self, Code, DigestKind, Entry, Kind, Listed, Mtime, Sums, Unlisted},
     },
 };
 
@@ -200,14 +200,22 @@ impl Reader {
     fn run(mut self) {
         while let Some(job) = self.next_job() {
             match job {
-                ReadJob::Content { file, source: Origin::Stdin } => self.stream(file),
-                ReadJob::Content { file, source: Origin::File(found) } => self.content(file, &found),
+                ReadJob::Content { file, source: Origin::Stdin, .. } => self.stream(file),
+                ReadJob::Content { file, source: Origin::File(found), kept } if kept.is_empty() => {
+                    self.content(file, &found);
+                }
+                ReadJob::Content { file, source: Origin::File(found), kept } => {
+                    self.resumed(file, &found, &kept);
+                }
+                ReadJob::Sums { file, source: Origin::File(found), first, count } => {
+                    self.sums(file, &found, first, count);
+                }
                 ReadJob::Digest { file, source: Origin::File(found) } => self.digest(file, &found),
                 ReadJob::Again { file, source: Origin::File(found), offset, len, crc } => {
                     self.again(file, &found, offset, len, crc);
                 }
-                ReadJob::Digest { .. } | ReadJob::Again { .. } => {
-                    unreachable!("the sender keeps what standard input gave, and refuses to digest it")
+                ReadJob::Digest { .. } | ReadJob::Sums { .. } | ReadJob::Again { .. } => {
+                    unreachable!("the sender keeps what standard input gave, and refuses to read it twice")
                 }
             }
         }
@@ -234,6 +242,76 @@ impl Reader {
         let is_large = open.size() >= self.session.chunk_bytes() as u64;
         let how = Reads { is_large, keep: false, opening: Some(span) };
         self.pieces(file, &found.entry.name, how, |buffer| open.next(buffer));
+    }
+
+    /// Sends what the receiver lacks of a file; hashes the rest while there is no room for more, and behind it.
+    fn resumed(&mut self, file: u64, found: &Found, kept: &[message::Span]) {
+        self.results.set_current(&found.entry.name);
+        let (digest, chunk_bytes) = (self.reading.digest, self.session.chunk_bytes());
+        if let Err(error) = self
+            .sources
+            .open_resumed(&found.origin, digest, chunk_bytes, kept)
+            .and_then(|source| self.resumed_pieces(file, &found.entry.name, source))
+        {
+            self.failed(file, &found.entry.name, &error);
+        }
+    }
+
+    fn resumed_pieces(
+        &mut self,
+        file: u64,
+        name: &[u8],
+        mut source: ResumedSource,
+    ) -> Result<(), SourceError> {
+        self.flush();
+        let mut buffer = Vec::new();
+        loop {
+            let (is_open, has_room) = self.session.look(|role| match role {
+                Role::Sender(sender) => (sender.is_open(file), sender.has_room()),
+                Role::Receiver(_) | Role::Lister(_) => unreachable!("a reader runs only for a sender"),
+            });
+            if !is_open {
+                return Ok(());
+            }
+            let span = Span::begin();
+            if !has_room && source.hash_ahead(&mut buffer)? {
+                self.session.meter.add(Wait::Source, span.blocked());
+                continue;
+            }
+            match source.next_lacked(&mut buffer)? {
+                Some(source::Piece::Data { offset, bytes, crc }) => {
+                    self.ready.push(Piece::Data { file, offset, bytes, crc, keep: false });
+                }
+                Some(source::Piece::Hole { offset, len }) => {
+                    self.ready.push(Piece::Hole(Placed { file, offset, len }));
+                }
+                Some(source::Piece::End { .. }) => unreachable!("what is lacked has no end"),
+                None if source.hash_ahead(&mut buffer)? => {}
+                None => break,
+            }
+            self.session.meter.add(Wait::Source, span.blocked());
+            if !self.ready.is_empty() && !self.hand_over(file) {
+                return Ok(());
+            }
+        }
+        if let source::Piece::End { size, digest } = source.end()? {
+            self.end(FileEnd { file, size, digest }, name);
+        }
+        Ok(())
+    }
+
+    fn sums(&mut self, file: u64, found: &Found, first: u64, count: u64) {
+        let span = Span::begin();
+        let sums = self
+            .sources
+            .open(&found.origin, self.reading.digest, self.session.chunk_bytes())
+            .and_then(|open| open.sums(first, count));
+        self.session.meter.add(Wait::Source, span.blocked());
+        match sums {
+            Ok(sums) => self.ready.push(Piece::Sums(Sums { file, first, sums })),
+            Err(error) => self.failed(file, &found.entry.name, &error),
+        }
+        self.flush();
     }
 
     fn stream(&mut self, file: u64) {

@@ -17,7 +17,7 @@ use std::{
 
 use tokio::{
     net::TcpStream,
-    sync::mpsc,
+    sync::{mpsc, watch},
     task::{AbortHandle, JoinSet},
     time::{Instant, sleep, timeout_at},
 };
@@ -170,6 +170,8 @@ pub struct Server {
 
 struct Live {
     session: Weak<Session>,
+    /// Ends when its place is free again.
+    place: watch::Receiver<()>,
     secret: SessionSecret,
     peer_key: Option<KeyHash>,
     /// Numbers of connections that have joined; none is given twice.
@@ -195,11 +197,15 @@ enum Claim {
 
 /// A place behind the gate, until it is dropped.
 #[derive(Debug)]
-struct Seat(Arc<Mutex<Gate>>);
+struct Seat {
+    gate: Arc<Mutex<Gate>>,
+    /// Dropped behind that.
+    place: watch::Sender<()>,
+}
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        lock(&self.0).inside -= 1;
+        lock(&self.gate).inside -= 1;
     }
 }
 
@@ -222,6 +228,8 @@ impl fmt::Debug for Server {
 /// Why a client is not admitted; the text is the same for every wrong secret (protocol.md [AUTH-10]).
 const NOT_ALLOWED: &str =
     "not allowed: the ticket is wrong, used or expired, or this key is not authorized there";
+/// How long a client waits at most until its last session is gone.
+const MAKE_WAY: Duration = Duration::from_secs(3);
 /// After an accept that failed for want of resources.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -320,6 +328,7 @@ impl Server {
                 return Err(error);
             }
         };
+        self.make_way(&request).await;
         let (prover, admitted) = match self.admit(&request, is_plain) {
             Ok(admitted) => admitted,
             Err((code, text)) => {
@@ -353,7 +362,10 @@ impl Server {
                 }
                 Ok(())
             }
-            Admitted::Session(_seat) => self.session(wire, opened, name, is_plain).await,
+            Admitted::Session(seat) => {
+                let place = seat.place.subscribe();
+                self.session(wire, opened, name, is_plain, place).await
+            }
         }
     }
 
@@ -366,6 +378,25 @@ impl Server {
             }
             Ok(Ok(1)) if first[0] == MAGIC[0] => Some((Channel::plain(), true)),
             _ => None,
+        }
+    }
+
+    /// Ends what the same client has left behind, and waits a little until that is gone. protocol.md [RESUME-4]
+    async fn make_way(&self, request: &AuthRequest) {
+        let Some(key) = request.client_key().filter(|_| request.join().is_none()) else { return };
+        let left: Vec<_> = lock(&self.sessions)
+            .iter()
+            .filter(|(_, live)| live.peer_key == Some(key))
+            .filter_map(|(id, live)| Some((*id, live.session.upgrade()?, live.place.clone())))
+            .filter(|(id, session, _)| {
+                request.previous() == Some(*id) || session.silent_for() >= limits::GONE_AFTER
+            })
+            .map(|(_, session, place)| (session, place))
+            .collect();
+        for (session, mut place) in left {
+            session.supersede();
+            drop(session);
+            let _ = timeout_at(Instant::now() + MAKE_WAY, place.changed()).await;
         }
     }
 
@@ -442,7 +473,7 @@ impl Server {
             }
         }
         gate.inside += 1;
-        Ok(Seat(self.gate.clone()))
+        Ok(Seat { gate: self.gate.clone(), place: watch::Sender::new(()) })
     }
 
     /// A damaged `authorized` file admits nobody.
@@ -464,6 +495,7 @@ impl Server {
         opened: Opened,
         from: String,
         is_plain: bool,
+        place: watch::Receiver<()>,
     ) -> Result<(), RunError> {
         let deadline = Instant::now() + limits::AUTH_DEADLINE;
         let request = exchange(&mut wire, &from, deadline, |wire| match wire.link.poll_frame() {
@@ -490,11 +522,13 @@ impl Server {
         };
         let session = running.session.clone();
         session.set_chunk_bytes(opened.chunk_bytes);
+        session.allow_resume(opened.features, opened.peer_key);
         if opened.features & FEATURE_REJOIN != 0 {
             session.keep_control();
         }
         let live = Live {
             session: Arc::downgrade(&session),
+            place,
             secret: opened.secret.clone(),
             peer_key: opened.peer_key,
             streams: BTreeSet::from([CONTROL]),
@@ -544,6 +578,7 @@ impl Server {
             rate_bps: self.config.rate_bps,
             elapsed: session.meter.elapsed(),
             moved_bytes: session.moved_bytes(),
+            resumed_bytes: session.resumed_bytes(),
             wire_bytes: session.meter.wire_bytes(),
             end,
             counts: &counts,

@@ -18,7 +18,7 @@ use std::{
     sync::{
         Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
         atomic::{
-            AtomicBool, AtomicUsize,
+            AtomicBool, AtomicU64, AtomicUsize,
             Ordering::{Acquire, Relaxed, Release},
         },
     },
@@ -42,10 +42,12 @@ use crate::{
     file::walk::Found,
     limits,
     net::Waker,
+    security::KeyHash,
     stream::{Link, Pacer},
     transfer::{CONTROL, Carrier, Receiver, Sender, Violation},
     wire::{
         frame::Frame,
+        hello::FEATURE_RESUME,
         message::{Close, Code, Heard, Kind, Listed, Message, Outcome, Receipt, Stats},
     },
 };
@@ -128,6 +130,10 @@ pub struct Session {
     travel: Mutex<(Travel, Vec<String>)>,
     heard: Notify,
     is_heard: AtomicBool,
+    /// When something came last, on the meter's clock, microseconds; as seen now and then.
+    heard_at_us: AtomicU64,
+    /// Another session of the same client has taken its place.
+    is_superseded: AtomicBool,
     /// A control connection has ended.
     control_left: Notify,
     ended: Notify,
@@ -173,6 +179,8 @@ impl Session {
             travel: Mutex::default(),
             heard: Notify::new(),
             is_heard: AtomicBool::new(false),
+            heard_at_us: AtomicU64::new(0),
+            is_superseded: AtomicBool::new(false),
             control_left: Notify::new(),
             ended: Notify::new(),
             is_over: AtomicBool::new(false),
@@ -185,6 +193,15 @@ impl Session {
             results,
             meter: Meter::new(),
         })
+    }
+
+    /// Lets a receiver go on with what came of this peer before, if both know how. protocol.md, section 28
+    pub fn allow_resume(&self, features: u64, peer: Option<KeyHash>) {
+        if features & FEATURE_RESUME != 0
+            && let Role::Receiver(receiver) = &mut self.lock().role
+        {
+            receiver.allow_resume(peer.map_or([0; 32], |key| *key.as_bytes()));
+        }
     }
 
     /// What the opening agreed on; before that, chunks are small.
@@ -498,6 +515,29 @@ impl Session {
         self.finish(Err(error));
     }
 
+    /// Ends the session, since its client goes on with another one. protocol.md [RESUME-4]
+    pub fn supersede(&self) {
+        self.is_superseded.store(true, Relaxed);
+        let text = format!("{}: the connection was lost; its client is here again", self.peer());
+        self.fail(RunError::new(Cause::Connection, text));
+    }
+
+    /// Whether another session of the same client has taken its place.
+    pub fn is_superseded(&self) -> bool {
+        self.is_superseded.load(Relaxed)
+    }
+
+    /// A connection has been silent for so long.
+    pub fn note_heard(&self, silent_for: Duration) {
+        let at = self.meter.elapsed().saturating_sub(silent_for);
+        self.heard_at_us.fetch_max(u64::try_from(at.as_micros()).unwrap_or(u64::MAX), Relaxed);
+    }
+
+    /// For how long nothing came on any connection.
+    pub fn silent_for(&self) -> Duration {
+        self.meter.elapsed().saturating_sub(Duration::from_micros(self.heard_at_us.load(Relaxed)))
+    }
+
     /// Whether it has ended.
     pub fn is_over(&self) -> bool {
         self.is_over.load(Relaxed)
@@ -536,6 +576,15 @@ impl Session {
         self.look(|role| match role {
             Role::Sender(sender) => sender.known_placed_bytes(),
             Role::Receiver(receiver) => receiver.placed_bytes(),
+            Role::Lister(_) => 0,
+        })
+    }
+
+    /// Content that was there before of files that are gone on with, bytes.
+    pub fn resumed_bytes(&self) -> u64 {
+        self.look(|role| match role {
+            Role::Sender(sender) => sender.resumed_bytes(),
+            Role::Receiver(receiver) => receiver.resumed_bytes(),
             Role::Lister(_) => 0,
         })
     }

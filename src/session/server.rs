@@ -29,6 +29,7 @@ pub struct AuthRequest {
     transcript: Transcript,
     client_key: Option<KeyHash>,
     join: Option<Join>,
+    previous: Option<[u8; 16]>,
     agreed: (u16, u64, usize),
     agent: String,
 }
@@ -48,7 +49,7 @@ impl ServerOpening {
         }
         let Some((theirs, client_hello)) = link.peer_hello() else { return Ok(None) };
         let agreed = agree(&self.hello, theirs);
-        let (join, agent) = (theirs.join, theirs.agent.clone());
+        let (join, previous, agent) = (theirs.join, theirs.previous, theirs.agent.clone());
         let transcript = Transcript::new(link.channel().exporter(), client_hello, &self.hello_bytes);
         // protocol.md [HELLO-5]: our hello goes out even without a common version, so that the client can say so.
         if !self.is_hello_sent {
@@ -63,7 +64,7 @@ impl ServerOpening {
                 if join.is_some() == (auth.method == AuthMethod::Join) =>
             {
                 let client_key = link.channel().peer_key();
-                Ok(Some(AuthRequest { auth, transcript, client_key, join, agreed, agent }))
+                Ok(Some(AuthRequest { auth, transcript, client_key, join, previous, agreed, agent }))
             }
             Some(Frame::Message(Message::Close(close))) => {
                 Err(OpeningError::Refused { code: close.code, text: close.text })
@@ -87,6 +88,11 @@ impl AuthRequest {
     /// Which session the connection wants to join.
     pub fn join(&self) -> Option<Join> {
         self.join
+    }
+
+    /// Which session of the same client this one takes the place of.
+    pub fn previous(&self) -> Option<[u8; 16]> {
+        self.previous
     }
 
     /// What the client sent, for whoever wants to repeat it.

@@ -29,7 +29,7 @@ pub use control::ControlLog;
 pub use receiver::Receiver;
 pub use sender::{Piece, ReadJob, Sender, SenderEnd};
 
-use crate::wire::message::{Code, Entry, Kind, Outcome, Want};
+use crate::wire::message::{Code, Entry, Kind, Outcome, Span, Want};
 
 /// Number of a carrier within its session: 0 is the control connection, the flows over UDP count from
 /// `limits::FLOW_NUMBER_MIN`, and what lies between are further TCP connections.
@@ -102,6 +102,15 @@ pub enum Job {
         /// What the sender computed over it.
         digest: [u8; 32],
     },
+    /// The sender's sums of blocks that were asked for with [`Event::Check`].
+    Sums {
+        /// Entry number.
+        file: u64,
+        /// Number of the first block.
+        first: u64,
+        /// The CRC-32C of each.
+        sums: Vec<u32>,
+    },
     /// The sender gave the file up.
     Failed {
         /// Entry number.
@@ -115,6 +124,15 @@ pub enum Job {
     Listed,
     /// What waits for company need not wait longer.
     Idle,
+    /// What was interrupted may be gone on with, if it came of this owner; `None`: not at all.
+    Resumable {
+        /// Names the sender.
+        owner: Option<[u8; 32]>,
+    },
+    /// Nothing else is at hand: go on with what takes long, for a while.
+    Work,
+    /// What has arrived of large files is to be brought to the disk, and noted.
+    Checkpoint,
 }
 
 /// How far the listing has come.
@@ -147,6 +165,22 @@ pub enum Event {
         file: u64,
         /// Which of both.
         want: Want,
+    },
+    /// These ranges of the file are there already; the rest of its content is needed.
+    Resume {
+        /// Entry number.
+        file: u64,
+        /// Ascending, neither overlapping nor touching; at most `limits::RESUME_SPANS_MAX`.
+        kept: Vec<Span>,
+    },
+    /// The file came whole and does not have its digest; the sums of these blocks are needed.
+    Check {
+        /// Entry number.
+        file: u64,
+        /// Number of the first block of `limits::SUM_BLOCK_BYTES`.
+        first: u64,
+        /// How many, 1..=`limits::SUMS_PER_FRAME`.
+        count: u64,
     },
     /// A range was written, or discarded because its file has an outcome.
     Placed {

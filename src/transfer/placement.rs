@@ -116,6 +116,61 @@ impl Placement {
         Ok(())
     }
 
+    /// Enters a range of which some may be placed already; an empty one changes nothing.
+    pub fn cover(&mut self, range: Range<u64>) {
+        let mut range = range;
+        self.uncover(range.clone());
+        if range.is_empty() {
+            return;
+        }
+        self.placed_bytes += range.end - range.start;
+        let from = self.ranges.partition_point(|before| before.end < range.start);
+        let to = self.ranges.partition_point(|before| before.start <= range.end);
+        for touching in self.ranges.drain(from..to) {
+            range = range.start.min(touching.start)..range.end.max(touching.end);
+        }
+        self.ranges.insert(from, range);
+    }
+
+    /// Takes a range out, of which some may not be placed.
+    pub fn uncover(&mut self, range: Range<u64>) {
+        if range.is_empty() {
+            return;
+        }
+        let from = self.ranges.partition_point(|placed| placed.end <= range.start);
+        let to = self.ranges.partition_point(|placed| placed.start < range.end);
+        let cut: Vec<_> = self.ranges.drain(from..to).collect();
+        let (Some(first), Some(last)) = (cut.first(), cut.last()) else { return };
+        let left = [first.start..range.start, range.end..last.end];
+        let left = left.into_iter().filter(|left| !left.is_empty());
+        self.placed_bytes -= cut.iter().map(|range| range.end - range.start).sum::<u64>();
+        self.placed_bytes += left.clone().map(|range| range.end - range.start).sum::<u64>();
+        self.ranges.splice(from..from, left);
+    }
+
+    /// The placed ranges, ascending.
+    pub fn ranges(&self) -> &[Range<u64>] {
+        &self.ranges
+    }
+
+    /// The same ranges, of a file of `size` bytes.
+    pub fn of_size(self, size: u64) -> Self {
+        Self { declared_size: Some(size), ..self }
+    }
+
+    /// The same ranges of a file of `size` bytes: what lies beyond is left out, and at most the `count` longest stay.
+    pub fn within(&self, size: u64, count: usize) -> Self {
+        let clipped = self.ranges.iter().map(|range| range.start..range.end.min(size));
+        let mut ranges: Vec<_> = clipped.filter(|range| !range.is_empty()).collect();
+        if ranges.len() > count {
+            ranges.sort_by_key(|range| std::cmp::Reverse(range.end - range.start));
+            ranges.truncate(count);
+            ranges.sort_by_key(|range| range.start);
+        }
+        let placed_bytes = ranges.iter().map(|range| range.end - range.start).sum();
+        Self { ranges, declared_size: Some(size), placed_bytes }
+    }
+
     /// Whether every byte of a file of `size` bytes is placed, and none beyond.
     pub fn is_complete(&self, size: u64) -> bool {
         match self.ranges.as_slice() {

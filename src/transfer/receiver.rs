@@ -15,8 +15,8 @@ use crate::{
     wire::{
         frame::{FileEnd, Frame, Placed},
         message::{
-            Finish, Kind, Listed, Message, Outcome, Outcomes, RawEnd, RawReport, Receipt, StreamEnd, Want,
-            Wants,
+            Check, Finish, Kind, Listed, Message, Outcome, Outcomes, RawEnd, RawReport, Receipt, Resume,
+            Span, StreamEnd, Sums, Want, Wants,
         },
     },
 };
@@ -66,18 +66,22 @@ pub struct Receiver {
     done: u64,
     failed: u64,
     placed_total: u64,
+    /// Content that was there before, bytes.
+    resumed_bytes: u64,
     announced: Announced,
 }
 
 #[derive(Debug, Default)]
 struct Open {
-    /// Content handed to the target, bytes.
+    /// Content handed to the target, or there before, bytes.
     received: u64,
     /// An end that came before all content.
     end: Option<FileEnd>,
     /// The end went to the target; nothing may follow.
     is_ended: bool,
     is_file: bool,
+    /// Sums that were asked for and have not come: the first block, and how many.
+    asked: Option<(u64, u64)>,
 }
 
 #[derive(Debug, Default)]
@@ -120,8 +124,14 @@ impl Receiver {
             done: 0,
             failed: 0,
             placed_total: 0,
+            resumed_bytes: 0,
             announced: Announced::default(),
         }
+    }
+
+    /// What this owner has sent before may be gone on with. protocol.md, section 28
+    pub fn allow_resume(&mut self, owner: [u8; 32]) {
+        self.jobs.push_back(Job::Resumable { owner: Some(owner) });
     }
 
     /// How much content may stay unplaced from now on, bytes. What was granted stays granted.
@@ -227,6 +237,7 @@ impl Receiver {
                 Ok(())
             }
             Message::RawEnd(end) => self.on_raw_end(end),
+            Message::Sums(sums) => self.on_sums(sums),
             // protocol.md [ROLE-1]; [OPEN-1]: a session is opened once.
             other => Err(Violation::new(format!("a sender may not send {:?}", other.frame_type()))),
         }
@@ -291,6 +302,39 @@ impl Receiver {
         Ok(())
     }
 
+    /// protocol.md [REPAIR-3]
+    fn on_sums(&mut self, sums: Sums) -> Result<(), Violation> {
+        self.known(sums.file)?;
+        let Some(open) = self.open.get_mut(&sums.file) else { return Ok(()) };
+        if open.asked.take() != Some((sums.first, sums.sums.len() as u64)) {
+            return Err(Violation::new("it told sums that nobody asked for"));
+        }
+        self.jobs.push_back(Job::Sums { file: sums.file, first: sums.first, sums: sums.sums });
+        Ok(())
+    }
+
+    /// The target has these ranges of a file, and wants the rest and the end.
+    fn on_resume(&mut self, file: u64, kept: Vec<Span>) {
+        let Some(open) = self.open.get_mut(&file) else { return };
+        let bytes = kept.iter().map(|span| span.len).sum();
+        if open.end.take().is_none() {
+            self.resumed_bytes += bytes;
+        }
+        open.received = bytes;
+        open.is_ended = false;
+        // What was placed is told before, so that no range is in flight twice.
+        self.flush_placed();
+        self.control.push_back(Frame::Message(Message::Resume(Resume { file, kept })));
+    }
+
+    /// The target asks for the sums of these blocks.
+    fn on_check(&mut self, file: u64, first: u64, count: u64) {
+        let Some(open) = self.open.get_mut(&file) else { return };
+        open.asked = Some((first, count));
+        self.flush_placed();
+        self.control.push_back(Frame::Message(Message::Check(Check { file, first, count })));
+    }
+
     /// Hands the end of a file to the target once all content went before it. A size below what was received goes
     /// too: the target finds the contradiction. protocol.md [FILE-1]
     fn release_end(&mut self, file: u64) {
@@ -316,6 +360,8 @@ impl Receiver {
             return Err(Violation::new("it asked for a raw flow twice, or behind content"));
         }
         self.raw = Some(RawIn::new(carrier));
+        // protocol.md [RESUME-1]
+        self.jobs.push_back(Job::Resumable { owner: None });
         Ok(())
     }
 
@@ -426,6 +472,14 @@ impl Receiver {
         match event {
             Event::Want { file, want } => {
                 self.wants.push((file, want));
+                None
+            }
+            Event::Resume { file, kept } => {
+                self.on_resume(file, kept);
+                None
+            }
+            Event::Check { file, first, count } => {
+                self.on_check(file, first, count);
                 None
             }
             Event::Placed { file, offset, len, buffer } => {
@@ -606,6 +660,11 @@ impl Receiver {
     /// Content placed, bytes, holes included.
     pub fn placed_bytes(&self) -> u64 {
         self.placed_total
+    }
+
+    /// Content that was there before, bytes.
+    pub fn resumed_bytes(&self) -> u64 {
+        self.resumed_bytes
     }
 
     /// Content received, bytes.

@@ -15,8 +15,8 @@ use crate::{
     wire::{
         frame::{FileEnd, Frame, Placed},
         message::{
-            Code, Entries, Entry, FileFailed, Finish, Kind, Listed, Message, Outcome, RawEnd, RawReport,
-            Stats, StreamEnd, Unlisted, Want,
+            Check, Code, Entries, Entry, FileFailed, Finish, Kind, Listed, Message, Outcome, RawEnd,
+            RawReport, Resume, Span, Stats, StreamEnd, Sums, Unlisted, Want,
         },
     },
 };
@@ -24,12 +24,25 @@ use crate::{
 /// What the reading side has to do, in this order.
 #[derive(Debug)]
 pub enum ReadJob<S> {
-    /// Read the file from start to end and hand over its pieces, the last one a [`Piece::End`].
+    /// Read the file and hand over its pieces except what the receiver has, the last one a [`Piece::End`].
     Content {
         /// Entry number.
         file: u64,
         /// What was announced with it.
         source: S,
+        /// What the receiver has, ascending, neither overlapping nor touching.
+        kept: Vec<Span>,
+    },
+    /// Read these blocks and hand over a [`Piece::Sums`].
+    Sums {
+        /// Entry number.
+        file: u64,
+        /// What was announced with it.
+        source: S,
+        /// Number of the first.
+        first: u64,
+        /// How many, at least 1; all of them are in the file.
+        count: u64,
     },
     /// Read the file and hand over a [`Piece::Digest`].
     Digest {
@@ -75,6 +88,8 @@ pub enum Piece {
     End(FileEnd),
     /// The digest that was asked for.
     Digest(FileEnd),
+    /// The sums that were asked for.
+    Sums(Sums),
     /// The file cannot be completed.
     Failed {
         /// Entry number.
@@ -127,6 +142,8 @@ pub struct Sender<S> {
     told_credit: u64,
     /// Content that the receiver has placed, bytes, holes included.
     placed_bytes: u64,
+    /// Content that it had before, bytes.
+    resumed_bytes: u64,
     finish: FinishState,
     /// Content leaves over a raw flow.
     raw: Option<RawOut>,
@@ -139,6 +156,8 @@ struct Open<S> {
     entry: Entry,
     source: S,
     state: State,
+    /// Blocks whose sums may still be asked for, once that was asked.
+    checks_left: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -150,6 +169,10 @@ enum State {
     Sending,
     /// All of it was handed over.
     Ended,
+    /// Sums of it were asked for.
+    Checking,
+    /// They were told.
+    Checked,
     /// It was given up.
     Failed,
 }
@@ -209,6 +232,7 @@ impl<S: Clone> Sender<S> {
             credit: 0,
             told_credit: 0,
             placed_bytes: 0,
+            resumed_bytes: 0,
             finish: FinishState::Open,
             raw: None,
             outcomes: VecDeque::new(),
@@ -241,9 +265,9 @@ impl<S: Clone> Sender<S> {
             // protocol.md [WANT-3]
             if self.eager && matches!(entry.kind, Kind::File { .. } | Kind::Stream) {
                 state = State::Sending;
-                self.jobs.push_back(ReadJob::Content { file, source: source.clone() });
+                self.jobs.push_back(ReadJob::Content { file, source: source.clone(), kept: Vec::new() });
             }
-            self.open.insert(file, Open { entry, source, state });
+            self.open.insert(file, Open { entry, source, state, checks_left: None });
         }
     }
 
@@ -272,8 +296,10 @@ impl<S: Clone> Sender<S> {
     /// What to read next.
     pub fn poll_job(&mut self) -> Option<ReadJob<S>> {
         while let Some(job) = self.jobs.pop_front() {
-            let (ReadJob::Content { file, .. } | ReadJob::Digest { file, .. } | ReadJob::Again { file, .. }) =
-                &job;
+            let (ReadJob::Content { file, .. }
+            | ReadJob::Digest { file, .. }
+            | ReadJob::Sums { file, .. }
+            | ReadJob::Again { file, .. }) = &job;
             if self.open.contains_key(file) {
                 return Some(job);
             }
@@ -329,6 +355,12 @@ impl<S: Clone> Sender<S> {
                 if let Some(open) = self.open.get_mut(&end.file) {
                     open.state = State::Digested;
                     self.control.push_back(Frame::FileDigest(end));
+                }
+            }
+            Piece::Sums(sums) => {
+                if let Some(open) = self.open.get_mut(&sums.file) {
+                    open.state = State::Checked;
+                    self.control.push_back(Frame::Message(Message::Sums(sums)));
                 }
             }
             Piece::Failed { file, code, text } => {
@@ -415,6 +447,8 @@ impl<S: Clone> Sender<S> {
             }
             Frame::Message(Message::StreamEnd(end)) => self.on_stream_end(end),
             Frame::Message(Message::RawReport(report)) => self.on_raw_report(report),
+            Frame::Message(Message::Resume(resume)) => self.on_resume(resume),
+            Frame::Message(Message::Check(check)) => self.on_check(check),
             // protocol.md [ROLE-1]
             other => Err(Violation::new(format!("a receiver may not send {:?}", other.frame_type()))),
         }
@@ -538,7 +572,7 @@ impl<S: Clone> Sender<S> {
     pub fn is_tail(&self) -> bool {
         let is_read = |open: &Open<S>| match open.state {
             State::Announced => !matches!(open.entry.kind, Kind::File { .. } | Kind::Stream),
-            State::Digesting | State::Sending => false,
+            State::Digesting | State::Sending | State::Checking | State::Checked => false,
             State::Digested | State::Ended | State::Failed => true,
         };
         self.listed.is_some() && self.chunks.is_empty() && self.open.values().all(is_read)
@@ -623,6 +657,11 @@ impl<S: Clone> Sender<S> {
         }
     }
 
+    /// Content that the receiver had before, bytes.
+    pub fn resumed_bytes(&self) -> u64 {
+        self.resumed_bytes
+    }
+
     /// Content sent, bytes.
     pub fn sent_bytes(&self) -> u64 {
         self.sent_bytes + self.raw.as_ref().map_or(0, |raw| raw.sent_bytes)
@@ -685,7 +724,7 @@ impl<S: Clone> Sender<S> {
         let job = match want {
             Want::Content => {
                 open.state = State::Sending;
-                ReadJob::Content { file, source }
+                ReadJob::Content { file, source, kept: Vec::new() }
             }
             Want::Digest => {
                 if matches!(open.entry.kind, Kind::Stream) {
@@ -697,6 +736,62 @@ impl<S: Clone> Sender<S> {
             }
         };
         self.jobs.push_back(job);
+        Ok(())
+    }
+
+    /// protocol.md [RESUME-1], [RESUME-2]
+    fn on_resume(&mut self, resume: Resume) -> Result<(), Violation> {
+        let Resume { file, kept } = resume;
+        let Some(open) = self.open.get_mut(&file).filter(|_| self.raw.is_none()) else {
+            return Err(Violation::new("it goes on with an entry that has an outcome, or over a raw flow"));
+        };
+        let Kind::File { size, .. } = open.entry.kind else {
+            return Err(Violation::new("it goes on with an entry that is no file"));
+        };
+        let is_first = matches!(open.state, State::Announced | State::Digested);
+        if !is_first && open.state != State::Checked {
+            return Err(Violation::new("it goes on with a file that is being sent"));
+        }
+        let mut end = 0;
+        for (number, span) in kept.iter().enumerate() {
+            let is_behind = if number == 0 { span.offset >= end } else { span.offset > end };
+            let fits = span.offset.checked_add(span.len).filter(|&end| end <= size && span.len > 0);
+            end = fits
+                .filter(|_| is_behind)
+                .ok_or_else(|| Violation::new("it has ranges that are not in the file, or in no order"))?;
+        }
+        if is_first {
+            self.resumed_bytes += kept.iter().map(|span| span.len).sum::<u64>();
+        }
+        open.state = State::Sending;
+        self.jobs.push_back(ReadJob::Content { file, source: open.source.clone(), kept });
+        Ok(())
+    }
+
+    /// protocol.md [REPAIR-1], [REPAIR-2]
+    fn on_check(&mut self, check: Check) -> Result<(), Violation> {
+        let Check { file, first, count } = check;
+        let Some(open) = self.open.get_mut(&file).filter(|_| self.raw.is_none()) else {
+            return Err(Violation::new("it checks an entry that has an outcome, or a raw flow"));
+        };
+        let Kind::File { size, .. } = open.entry.kind else {
+            return Err(Violation::new("it checks an entry that is no file"));
+        };
+        let blocks = size.div_ceil(limits::SUM_BLOCK_BYTES);
+        if !matches!(open.state, State::Ended | State::Checked) {
+            return Err(Violation::new("it checks a file that was not sent to its end"));
+        }
+        if first.checked_add(count).is_none_or(|end| end > blocks) {
+            return Err(Violation::new("it checks blocks that the file does not have"));
+        }
+        // Whoever asks makes this side read.
+        let left = open.checks_left.unwrap_or(blocks.saturating_mul(u64::from(limits::REPAIRS_MAX)));
+        let Some(left) = left.checked_sub(count) else {
+            return Err(Violation::new("it checks the same file again and again"));
+        };
+        open.checks_left = Some(left);
+        open.state = State::Checking;
+        self.jobs.push_back(ReadJob::Sums { file, source: open.source.clone(), first, count });
         Ok(())
     }
 

@@ -207,9 +207,10 @@ impl World {
             return;
         };
         let file = match &job {
-            ReadJob::Content { file, .. } | ReadJob::Digest { file, .. } | ReadJob::Again { file, .. } => {
-                *file
-            }
+            ReadJob::Content { file, .. }
+            | ReadJob::Digest { file, .. }
+            | ReadJob::Sums { file, .. }
+            | ReadJob::Again { file, .. } => *file,
         };
         let plan = &self.plans[usize::try_from(file).unwrap()];
         let failed = Piece::Failed { file, code: Code::SourceChanged, text: "as planned".to_owned() };
@@ -240,6 +241,7 @@ impl World {
                 assert_ne!(plan.kind, Kind::Stream);
                 self.sender.on_piece(Piece::Digest(end));
             }
+            ReadJob::Sums { .. } => unreachable!("this target repairs nothing"),
             ReadJob::Again { .. } if plan.changes => {
                 self.seen.failed_at_sender += 1;
                 self.sender.on_piece(failed);
@@ -493,7 +495,8 @@ impl FakeTarget {
                 }
             }
             Job::RawPiece(_) | Job::RawEnd { .. } => unreachable!("nothing goes over a raw flow here"),
-            Job::Listed | Job::Idle => {}
+            Job::Sums { .. } => unreachable!("this target repairs nothing"),
+            Job::Listed | Job::Idle | Job::Resumable { .. } | Job::Work | Job::Checkpoint => {}
         }
         out
     }

@@ -57,11 +57,14 @@ pub enum FrameType {
     RawReport = 24,
     Heard = 25,
     Discard = 26,
+    Resume = 27,
+    Check = 28,
+    Sums = 29,
 }
 
 impl FrameType {
     /// Every type, in the order of their numbers.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 29] = [
         Self::Auth,
         Self::Welcome,
         Self::Open,
@@ -88,6 +91,9 @@ impl FrameType {
         Self::RawReport,
         Self::Heard,
         Self::Discard,
+        Self::Resume,
+        Self::Check,
+        Self::Sums,
     ];
 
     /// The type with this number.
@@ -707,7 +713,7 @@ mod tests {
             assert_eq!(FrameType::from_number(kind.number()), Some(kind));
         }
         assert_eq!(FrameType::from_number(0), None);
-        assert_eq!(FrameType::from_number(27), None);
+        assert_eq!(FrameType::from_number(30), None);
     }
 
     proptest! {

@@ -26,8 +26,11 @@ pub const FEATURE_UDP: u64 = 2;
 pub const FEATURE_REJOIN: u64 = 4;
 /// Feature bit: DISCARD is known, whether it is granted or not.
 pub const FEATURE_DISCARD: u64 = 8;
+/// Feature bit: RESUME, CHECK and SUMS are known.
+pub const FEATURE_RESUME: u64 = 16;
 /// Feature bits that this program has.
-pub const FEATURES: u64 = FEATURE_BLAKE3 | FEATURE_UDP | FEATURE_REJOIN | FEATURE_DISCARD;
+pub const FEATURES: u64 =
+    FEATURE_BLAKE3 | FEATURE_UDP | FEATURE_REJOIN | FEATURE_DISCARD | FEATURE_RESUME;
 /// Longest agent text, bytes.
 pub const AGENT_MAX_BYTES: usize = 64;
 
@@ -44,6 +47,7 @@ const EXT_FEATURES: u16 = 2;
 const EXT_CHUNK_MAX: u16 = 3;
 const EXT_AGENT: u16 = 4;
 const EXT_JOIN: u16 = 5;
+const EXT_PREVIOUS: u16 = 6;
 
 /// Asks to become one more connection of a session (client's hello only).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,6 +76,8 @@ pub struct Hello {
     pub agent: String,
     /// Set when this connection joins a session.
     pub join: Option<Join>,
+    /// A session of this client that was cut, and that its next one takes the place of.
+    pub previous: Option<[u8; 16]>,
 }
 
 /// Why bytes are not a hello.
@@ -99,6 +105,7 @@ impl Hello {
             chunk_max: CHUNK_LIMIT_BYTES,
             agent: concat!("haul/", env!("CARGO_PKG_VERSION")).to_owned(),
             join,
+            previous: None,
         }
     }
 
@@ -117,6 +124,9 @@ impl Hello {
             let mut value = join.session.to_vec();
             value.extend_from_slice(&join.stream.to_le_bytes());
             put_extension(EXT_JOIN, &value, &mut out);
+        }
+        if let Some(previous) = &self.previous {
+            put_extension(EXT_PREVIOUS, previous, &mut out);
         }
         let length = out.len() + CHECKSUM_BYTES;
         assert!(length <= limits::HELLO_MAX_BYTES);
@@ -176,6 +186,7 @@ impl Hello {
             chunk_max: extensions.chunk_max.unwrap_or(CHUNK_DEFAULT_BYTES),
             agent: extensions.agent.unwrap_or_default(),
             join: extensions.join,
+            previous: extensions.previous,
         })
     }
 }
@@ -187,6 +198,7 @@ struct Extensions {
     chunk_max: Option<u32>,
     agent: Option<String>,
     join: Option<Join>,
+    previous: Option<[u8; 16]>,
 }
 
 impl Extensions {
@@ -219,6 +231,7 @@ impl Extensions {
                 }
                 once(&mut self.join, Join { session: *session, stream })
             }
+            EXT_PREVIOUS => once(&mut self.previous, value.try_into().map_err(|_| malformed)?),
             _ => Ok(()),
         }
     }
@@ -348,6 +361,8 @@ mod tests {
             ("an agent that is no text", EXT_AGENT, b"\xc3\xa9".to_vec(), b"\xc3".to_vec()),
             ("a stream too many", EXT_JOIN, join(limits::STREAMS_MAX - 1), join(limits::STREAMS_MAX)),
             ("a short join", EXT_JOIN, join(1), join(1)[..17].to_vec()),
+            ("a short session", EXT_PREVIOUS, vec![1; 16], vec![1; 15]),
+            ("a long session", EXT_PREVIOUS, vec![1; 16], vec![1; 17]),
             ("a long join", EXT_JOIN, join(1), [join(1), vec![0]].concat()),
         ];
         for (what, kind, inside, outside) in pairs {

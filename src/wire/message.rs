@@ -483,6 +483,46 @@ pub struct Heard {
     pub frames: u64,
 }
 
+/// A range of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Span {
+    /// First byte.
+    pub offset: u64,
+    /// Bytes, at least 1.
+    pub len: u64,
+}
+
+/// RESUME, receiver to sender, in the place of WANT: the content of a file is wanted, except for what is there already.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resume {
+    /// Entry number.
+    pub file: u64,
+    /// What is there, ascending, neither overlapping nor touching; at most `limits::RESUME_SPANS_MAX`.
+    pub kept: Vec<Span>,
+}
+
+/// CHECK, receiver to sender: the file came whole and does not have its digest; what are the sums of these blocks?
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Check {
+    /// Entry number.
+    pub file: u64,
+    /// Number of the first block: a file has one for each `limits::SUM_BLOCK_BYTES`, the last being what is left.
+    pub first: u64,
+    /// Blocks, 1..=`limits::SUMS_PER_FRAME`.
+    pub count: u64,
+}
+
+/// SUMS, sender to receiver: the answer to CHECK.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sums {
+    /// Entry number.
+    pub file: u64,
+    /// Number of the first block, as it was asked for.
+    pub first: u64,
+    /// CRC-32C of each block that was asked for; 1..=`limits::SUMS_PER_FRAME`.
+    pub sums: Vec<u32>,
+}
+
 /// Every control message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "each variant wraps the struct of its name, documented there")]
@@ -508,6 +548,9 @@ pub enum Message {
     RawReport(RawReport),
     Heard(Heard),
     Discard(Discard),
+    Resume(Resume),
+    Check(Check),
+    Sums(Sums),
 }
 
 /// Why bytes are not a message.
@@ -546,6 +589,9 @@ impl Message {
             Self::RawReport(_) => FrameType::RawReport,
             Self::Heard(_) => FrameType::Heard,
             Self::Discard(_) => FrameType::Discard,
+            Self::Resume(_) => FrameType::Resume,
+            Self::Check(_) => FrameType::Check,
+            Self::Sums(_) => FrameType::Sums,
         }
     }
 
@@ -572,6 +618,9 @@ impl Message {
             Self::RawReport(m) => put(m, out),
             Self::Heard(m) => put(m, out),
             Self::Discard(m) => put(m, out),
+            Self::Resume(m) => put(m, out),
+            Self::Check(m) => put(m, out),
+            Self::Sums(m) => put(m, out),
         }
     }
 
@@ -600,6 +649,9 @@ impl Message {
             FrameType::RawReport => Self::RawReport(take(kind, payload)?),
             FrameType::Heard => Self::Heard(take(kind, payload)?),
             FrameType::Discard => Self::Discard(take(kind, payload)?),
+            FrameType::Resume => Self::Resume(take(kind, payload)?),
+            FrameType::Check => Self::Check(take(kind, payload)?),
+            FrameType::Sums => Self::Sums(take(kind, payload)?),
             FrameType::Data
             | FrameType::Hole
             | FrameType::FileEnd
@@ -642,6 +694,9 @@ impl Message {
                 (1..limits::STREAMS_MAX).contains(&stream) || m.stream >= limits::FLOW_NUMBER_MIN
             }
             Self::RawReport(m) => m.missing.len() <= limits::RECORDS_PER_FRAME,
+            Self::Resume(m) => m.kept.len() <= limits::RESUME_SPANS_MAX,
+            Self::Check(m) => (1..=limits::SUMS_PER_FRAME as u64).contains(&m.count),
+            Self::Sums(m) => (1..=limits::SUMS_PER_FRAME).contains(&m.sums.len()),
             Self::FlowOpen(m) => m.connection != 0 && m.attempt <= u16::MAX - limits::FLOW_NUMBER_MIN,
             Self::Auth(_)
             | Self::Listed(_)

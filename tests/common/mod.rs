@@ -69,13 +69,15 @@ impl Place {
         fs::write(path, content).unwrap();
     }
 
-    /// The command for `program` in `data`, without any `HAUL_*` but `HAUL_HOME`.
+    /// The command for `program` in `data`, without any `HAUL_*` but `HAUL_HOME`, and `HAUL_RETRY_FOR`: a lost connection
+    /// is the end, unless a test says something else.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new(program);
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.as_bytes().starts_with(b"HAUL_")) {
             command.env_remove(name);
         }
         command.current_dir(self.path("")).env("HAUL_HOME", self.dir.path().join("home"));
+        command.env("HAUL_RETRY_FOR", "0s");
         command
     }
 

@@ -57,17 +57,28 @@ pub(super) fn make_dir(dir: &OwnedFd, name: &[u8], mode: u32) -> Result<()> {
 }
 
 pub(super) fn set_mode_of_dir(dir: &OwnedFd, name: &[u8], mode: u32) -> Result<()> {
+    set_mode_of(dir, name, mode, OFlags::DIRECTORY)
+}
+
+pub(super) fn set_mode_of_file(dir: &OwnedFd, name: &[u8], mode: u32) -> Result<()> {
+    set_mode_of(dir, name, mode, OFlags::empty())
+}
+
+fn set_mode_of(dir: &OwnedFd, name: &[u8], mode: u32, kind: OFlags) -> Result<()> {
     #[cfg(target_os = "linux")]
     {
         use rustix::fd::AsRawFd;
 
         // Before Linux 6.6 no call changes the mode of a name without following links.
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let flags = OFlags::PATH | kind | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd = fs::openat(dir, name, flags, Mode::empty())?;
         fs::chmod(format!("/proc/self/fd/{}", fd.as_raw_fd()), mode_of(mode))
     }
     #[cfg(not(target_os = "linux"))]
-    fs::chmodat(dir, name, mode_of(mode), AtFlags::SYMLINK_NOFOLLOW)
+    {
+        let _ = kind;
+        fs::chmodat(dir, name, mode_of(mode), AtFlags::SYMLINK_NOFOLLOW)
+    }
 }
 
 pub(super) fn write_at(file: &OwnedFd, bytes: &[u8], offset: u64) -> Result<usize> {

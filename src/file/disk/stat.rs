@@ -23,6 +23,13 @@ pub struct Stat {
     pub mtime: Mtime,
 }
 
+impl Stat {
+    /// Whether it is a regular file of this user under one name: nobody else made it, and it is nothing else besides.
+    pub fn is_own_file(&self) -> bool {
+        self.kind == FileKind::File && self.nlink == 1 && self.uid == rustix::process::geteuid().as_raw()
+    }
+}
+
 /// Of what kind something on the disk is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FileKind {

@@ -2,6 +2,7 @@
 
 use super::chance::Chance;
 use crate::file::path::TEMP_PREFIX;
+use crate::integrity::digest::{DigestKind, Hasher};
 use crate::limits;
 
 /// One temporary name: [`TEMP_PREFIX`] and twelve random characters.
@@ -9,6 +10,29 @@ use crate::limits;
 pub struct TempName([u8; TEMP_NAME_BYTES]);
 
 impl TempName {
+    /// The same name for the same owner, purpose and name: what stands there is found again.
+    pub fn found_again(owner: &[u8; 32], purpose: &[u8], name: &[u8]) -> Self {
+        let mut hasher = Hasher::new(DigestKind::Sha256);
+        hasher.update(owner);
+        hasher.update(&[u8::try_from(purpose.len()).expect("a word")]);
+        hasher.update(purpose);
+        hasher.update(name);
+        let digest = hasher.finish();
+        let (first, _) = digest.split_first_chunk().expect("a digest is longer");
+        Self::of(u64::from_le_bytes(*first))
+    }
+
+    /// A name of 60 bits.
+    fn of(mut bits: u64) -> Self {
+        let mut name = [0; TEMP_NAME_BYTES];
+        name[..TEMP_PREFIX.len()].copy_from_slice(TEMP_PREFIX);
+        for character in &mut name[TEMP_PREFIX.len()..] {
+            *character = BASE32[usize::from(bits.to_le_bytes()[0] & 31)];
+            bits >>= 5;
+        }
+        Self(name)
+    }
+
     /// The name as one component.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
@@ -29,14 +53,7 @@ impl TempNames {
 
     /// The next name.
     pub fn draw(&mut self) -> TempName {
-        let mut bits = self.chance.next();
-        let mut name = [0; TEMP_NAME_BYTES];
-        name[..TEMP_PREFIX.len()].copy_from_slice(TEMP_PREFIX);
-        for character in &mut name[TEMP_PREFIX.len()..] {
-            *character = BASE32[usize::from(bits.to_le_bytes()[0] & 31)];
-            bits >>= 5;
-        }
-        TempName(name)
+        TempName::of(self.chance.next())
     }
 }
 

@@ -90,6 +90,11 @@ pub fn set_mode_of_dir(dir: &Handle, name: &[u8], mode: u32) -> Result<()> {
     call!(dir, set_mode_of_dir(name, mode))
 }
 
+/// Sets the mode of the file `name` in `dir`, which need not be readable; a link is not followed.
+pub fn set_mode_of_file(dir: &Handle, name: &[u8], mode: u32) -> Result<()> {
+    call!(dir, set_mode_of_file(name, mode))
+}
+
 /// Writes all of `bytes` at `offset`.
 pub fn write_all_at(file: &Handle, mut bytes: &[u8], mut offset: u64) -> Result<()> {
     while !bytes.is_empty() {

@@ -91,7 +91,7 @@ impl Tree {
         self.promised_bytes -= u128::from(owed_bytes);
         let (size_bytes, digest) = match stage {
             Stage::Publishing { size_bytes, digest } => (size_bytes, Some(digest)),
-            Stage::Comparing(_) | Stage::Wanted(_) | Stage::Waiting => (0, digest),
+            Stage::Comparing(_) | Stage::Wanted(_) | Stage::Repairing(_) | Stage::Waiting => (0, digest),
         };
         Some(Settled { number, path, parent, linked, size_bytes, digest, outcome })
     }

@@ -7,7 +7,7 @@ use crate::file::failure::Failure;
 use crate::file::publish::Verdict;
 use crate::limits;
 use crate::transfer::raw::Lack;
-use crate::wire::message::{Code, Outcome, Want};
+use crate::wire::message::{Code, Outcome, Span, Want};
 
 /// What came of a session, as its receiver saw it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -99,6 +99,14 @@ impl Ledger {
 
     pub(super) fn want(&mut self, file: u64, want: Want) {
         self.events.push_back(Event::Want { file, want });
+    }
+
+    pub(super) fn resume(&mut self, file: u64, kept: Vec<Span>) {
+        self.events.push_back(Event::Resume { file, kept });
+    }
+
+    pub(super) fn check(&mut self, file: u64, first: u64, count: u64) {
+        self.events.push_back(Event::Check { file, first, count });
     }
 
     pub(super) fn placed(&mut self, file: u64, offset: u64, len: u64, buffer: Vec<u8>) {

@@ -29,6 +29,8 @@ mod make;
 mod output;
 mod raw;
 mod receive;
+mod repair;
+mod resume;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -226,12 +228,42 @@ impl Target {
                 }
                 Ok(())
             }
+            Job::Sums { file, first, sums } => {
+                self.ledger.check_announced(file)?;
+                match &mut self.sink {
+                    Sink::Tree(tree) => tree.on_sums(file, first, sums),
+                    Sink::Output(_) | Sink::Discard(_) => Err(ProtocolViolation::Unwanted { file }),
+                }
+            }
+            Job::Resumable { owner } => {
+                if let Sink::Tree(tree) = &mut self.sink {
+                    tree.set_resumable(owner);
+                }
+                Ok(())
+            }
+            Job::Work => {
+                if let Sink::Tree(tree) = &mut self.sink {
+                    tree.work(&mut self.ledger);
+                }
+                Ok(())
+            }
+            Job::Checkpoint => {
+                if let Sink::Tree(tree) = &mut self.sink {
+                    tree.checkpoint(&mut self.ledger);
+                }
+                Ok(())
+            }
         }
     }
 
     /// The next thing that the session is to be told.
     pub fn poll_event(&mut self) -> Option<Event> {
         self.ledger.poll_event()
+    }
+
+    /// Whether [`Job::Work`] has something to go on with.
+    pub fn has_work(&self) -> bool {
+        matches!(&self.sink, Sink::Tree(tree) if tree.has_work())
     }
 
     /// Whether every announced entry has its outcome. What waits for a batch gets it with [`Job::Idle`].

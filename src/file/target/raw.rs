@@ -54,6 +54,14 @@ impl Tree {
             let placed = receiving.placement.placed_bytes();
             return Err(ProtocolViolation::Incomplete { file, size, placed });
         };
+        if lack.bytes == 0
+            && let Err(failure) = self.catch_up(file, u64::MAX)
+        {
+            ledger.raw_ended(file, false, lack);
+            self.settle_open(ledger, file, failed(failure), None);
+            return Ok(());
+        }
+        let receiving = self.open.get_mut(&file).expect("it was wanted above").receiving(kind);
         let is_intact = lack.bytes == 0 && receiving.cursor.clone().finish(size) == Some(digest);
         if !is_intact {
             let failure = self.keep_damaged(file, size, &lack);

@@ -5,6 +5,7 @@ use rustix::io::Errno;
 use super::ProtocolViolation;
 use super::examine::dir_failure;
 use super::ledger::{Ledger, failed};
+use super::resume::keep_failure;
 use super::tree::{Incoming, Stage, Tree};
 use crate::file::disk::{Handle, write};
 use crate::file::failure::Failure;
@@ -15,9 +16,9 @@ use crate::integrity::digest::Hasher;
 use crate::limits;
 use crate::transfer::cursor::DigestCursor;
 use crate::transfer::placement::Placement;
-use crate::wire::message::{Code, DigestKind, Outcome, Want};
+use crate::wire::message::{Code, DigestKind, Outcome};
 
-/// A file whose content has begun to arrive.
+/// A file whose content has begun to arrive, or of which some was there.
 #[derive(Debug)]
 pub(super) struct Receiving {
     /// Made with the first byte.
@@ -25,7 +26,15 @@ pub(super) struct Receiving {
     pub(super) placement: Placement,
     pub(super) cursor: DigestCursor,
     /// How long the part is on the disk, bytes.
-    part_len: u64,
+    pub(super) part_len: u64,
+    /// Bytes may stand where none are placed: of another session, or wrong ones.
+    pub(super) has_old_bytes: bool,
+    /// Size and digest, once all of it is placed and the digest has to catch up.
+    pub(super) end: Option<(u64, [u8; 32])>,
+    /// How often it was repaired.
+    pub(super) repairs: u32,
+    /// It is one of `Tree::lagging`.
+    pub(super) is_lagging: bool,
 }
 
 /// Bytes or a hole.
@@ -75,14 +84,41 @@ impl Tree {
             let placed = receiving.placement.placed_bytes();
             return Err(ProtocolViolation::Incomplete { file, size, placed });
         }
-        self.complete(ledger, file, size, digest);
+        receiving.end = Some((size, digest));
+        self.complete_if_proven(ledger, file);
         Ok(())
     }
 
-    /// Proves a file of which all is there, and lets it wait for its name.
+    /// Proves a file once its digest has come to its end; until then it is one of those that lag.
+    pub(super) fn complete_if_proven(&mut self, ledger: &mut Ledger, file: u64) {
+        let Some(Stage::Wanted(Some(receiving))) = self.open.get(&file).map(|incoming| &incoming.stage)
+        else {
+            return;
+        };
+        match receiving.end {
+            Some((size, digest)) if receiving.cursor.hashed_bytes() == size => {
+                self.complete(ledger, file, size, digest);
+            }
+            _ => self.note_lag(file),
+        }
+    }
+
+    /// Sees that a file whose digest is behind gets its turn.
+    pub(super) fn note_lag(&mut self, file: u64) {
+        if let Some(Stage::Wanted(Some(receiving))) =
+            self.open.get_mut(&file).map(|incoming| &mut incoming.stage)
+            && receiving.is_behind()
+            && !std::mem::replace(&mut receiving.is_lagging, true)
+        {
+            self.lagging.push_back(file);
+        }
+    }
+
+    /// Proves a file of which all is there and hashed, and lets it wait for its name.
     pub(super) fn complete(&mut self, ledger: &mut Ledger, file: u64, size: u64, digest: [u8; 32]) {
         match self.prove(file, size, digest) {
-            Ok(ready) => self.publisher.add(ready),
+            Ok(Proof::Ready(ready)) => self.publisher.add(*ready),
+            Ok(Proof::Wrong(what)) => self.begin_repair(ledger, file, size, what),
             Err(failure) => self.settle_open(ledger, file, failed(failure), None),
         }
         if self.publisher.is_full() {
@@ -129,8 +165,10 @@ impl Tree {
                         let incoming = self.open.get_mut(&file).expect("it was open above");
                         incoming.owed_bytes = owed;
                         incoming.stage = Stage::Wanted(None);
-                        ledger.want(file, Want::Content);
-                        return Ok(());
+                        match self.ask_content(ledger, file) {
+                            Ok(()) => return Ok(()),
+                            Err(failure) => failed(failure),
+                        }
                     }
                 }
             }
@@ -232,18 +270,42 @@ impl Tree {
                 receiving.cursor.offer(offset, bytes);
             }
             Piece::Hole(len) => {
+                let old = receiving.part_len.clamp(offset, end);
                 if end > receiving.part_len {
                     part.set_len(end).map_err(cannot)?;
                 }
+                match receiving.has_old_bytes {
+                    true => part.zero(offset, old - offset, window(&mut self.scratch, u64::MAX)).map_err(cannot)?,
+                    false => part.note_written(offset, old - offset),
+                }
+                part.note_written(old, end - old);
                 receiving.cursor.offer_zeros(offset, len);
             }
         }
         receiving.part_len = receiving.part_len.max(end);
-        receiving.catch_up(&mut self.scratch).map_err(cannot)
+        if part.wants_checkpoint() {
+            self.checkpoint_of(file)?;
+        } else if self.resume.is_some() {
+            self.unclaimed.insert(file);
+        }
+        self.catch_up(file, CATCH_UP_FACTOR * piece.len())?;
+        self.note_lag(file);
+        Ok(())
+    }
+
+    /// Hashes what is placed at the cursor but came too early to be hashed from memory: about so many bytes at most.
+    pub(super) fn catch_up(&mut self, file: u64, most: u64) -> Result<(), Failure> {
+        let incoming = self.open.get_mut(&file).expect("the caller looked it up");
+        let Stage::Wanted(Some(receiving)) = &mut incoming.stage else {
+            unreachable!("the caller has seen that it is being received");
+        };
+        let result = receiving.catch_up(&mut self.scratch, most);
+        result.map_err(|errno| Failure::of(errno, "read it back", incoming.path.as_bytes()))
     }
 
     /// Makes the part, or sees that its descriptor is counted.
     fn open_part(&mut self, file: u64) -> Result<(), Failure> {
+        let keep = self.keep(&self.open[&file]);
         let incoming = self.open.get_mut(&file).expect("the caller looked it up");
         let Stage::Wanted(Some(receiving)) = &mut incoming.stage else {
             unreachable!("the caller has seen that it is being received");
@@ -254,8 +316,14 @@ impl Tree {
             None => {
                 let path = &incoming.path;
                 let dir = self.dirs.open(path.split_last().0, true).map_err(|error| dir_failure(&error))?;
-                let cannot = |errno| Failure::of(errno, "create it", path.as_bytes());
-                let part = receiving.part.insert(Part::create(dir, &mut self.names).map_err(cannot)?);
+                let part = match keep {
+                    Some(keep) => {
+                        Part::keep(dir, path.split_last().1, &keep).map_err(|error| keep_failure(error, path))?
+                    }
+                    None => Part::create(dir, &mut self.names)
+                        .map_err(|errno| Failure::of(errno, "create it", path.as_bytes()))?,
+                };
+                let part = receiving.part.insert(part);
                 if let Some(size) = incoming.size
                     && size > limits::CHUNK_BYTES as u64
                     && !incoming.sparse
@@ -281,42 +349,50 @@ impl Tree {
     }
 
     /// Compares the digests and makes the part ready for its name. All bytes are placed.
-    pub(super) fn prove(&mut self, file: u64, size: u64, digest: [u8; 32]) -> Result<Ready, Failure> {
+    fn prove(&mut self, file: u64, size: u64, digest: [u8; 32]) -> Result<Proof, Failure> {
         // An empty file has had no first byte.
         self.open_part(file)?;
         let incoming = self.open.get_mut(&file).expect("open_part found it");
         let path = incoming.path.as_bytes();
-        let publishing = Stage::Publishing { size_bytes: size, digest };
-        let Stage::Wanted(Some(receiving)) = std::mem::replace(&mut incoming.stage, publishing) else {
+        let Stage::Wanted(Some(receiving)) = &mut incoming.stage else {
             unreachable!("open_part has checked the stage");
         };
-        let Receiving { part, cursor, .. } = *receiving;
-        let mut part = part.expect("open_part made it");
-        let own =
-            cursor.finish(size).expect("all bytes are placed, and the cursor follows to the end of them");
+        let part = receiving.part.as_mut().expect("open_part made it");
+        let own = receiving.cursor.clone().finish(size);
+        let own = own.expect("all bytes are placed, and the cursor has followed to the end of them");
         // protocol.md [FILE-4]
         if own != digest {
-            let text =
-                "the bytes on this disk do not have the digest that the sender computed; send it again";
-            return Err(Failure::new(Code::Integrity, path, text));
+            return Ok(Proof::Wrong("the bytes on this disk do not have the digest that the sender computed"));
         }
         if incoming.expected.is_some_and(|expected| expected != own) {
+            receiving.part.take().map(Part::discard);
             return Err(Failure::new(Code::Integrity, path, NOT_EXPECTED));
         }
         if self.rules.verify_disk {
             let cannot = |errno| Failure::of(errno, "read it back", path);
             part.sync_and_drop_cache().map_err(cannot)?;
-            if digest_of_part(&mut part, size, self.rules.digest, &mut self.scratch).map_err(cannot)? != own {
-                let text = "the disk gives back other bytes than were written to it; check the disk";
-                return Err(Failure::new(Code::Integrity, path, text));
+            if digest_of_part(part, size, self.rules.digest, &mut self.scratch).map_err(cannot)? != own {
+                return Ok(Proof::Wrong("the disk gives back other bytes than were written to it"));
             }
         }
+        let mut part = receiving.part.take().expect("it was there above");
+        incoming.stage = Stage::Publishing { size_bytes: size, digest };
+        let path = incoming.path.as_bytes();
         part.set_metadata(incoming.mode, incoming.mtime)
             .map_err(|errno| Failure::of(errno, "set its mode and time", path))?;
         let name = incoming.path.split_last().1.to_vec();
         let path = path.to_vec();
-        Ok(Ready { file, part, path, name, replace: incoming.replace, size_bytes: size })
+        let ready = Ready { file, part, path, name, replace: incoming.replace, size_bytes: size };
+        Ok(Proof::Ready(Box::new(ready)))
     }
+}
+
+/// What came of comparing the digests.
+enum Proof {
+    /// It may have its name.
+    Ready(Box<Ready>),
+    /// The bytes are not the sender's, for this reason.
+    Wrong(&'static str),
 }
 
 impl Incoming {
@@ -336,19 +412,42 @@ impl Incoming {
         };
         receiving.get_or_insert_with(|| {
             let placement = Placement::new(self.size);
-            Box::new(Receiving { part: None, placement, cursor: DigestCursor::new(kind), part_len: 0 })
+            Box::new(Receiving::new(placement, kind))
         })
     }
 }
 
 impl Receiving {
-    /// Hashes what is placed at the cursor but came too early to be hashed from memory.
-    fn catch_up(&mut self, scratch: &mut Vec<u8>) -> rustix::io::Result<()> {
-        while let Some(gap) = self.cursor.next_gap(&self.placement) {
+    /// Of which `placement` is there.
+    pub(super) fn new(placement: Placement, kind: DigestKind) -> Self {
+        Self {
+            part: None,
+            placement,
+            cursor: DigestCursor::new(kind),
+            part_len: 0,
+            has_old_bytes: false,
+            end: None,
+            repairs: 0,
+            is_lagging: false,
+        }
+    }
+
+    /// Whether bytes that are placed wait to be hashed.
+    pub(super) fn is_behind(&self) -> bool {
+        self.cursor.next_gap(&self.placement).is_some()
+    }
+
+    /// Hashes what is placed at the cursor but came too early to be hashed from memory, until `most` bytes are done.
+    fn catch_up(&mut self, scratch: &mut Vec<u8>, most: u64) -> rustix::io::Result<()> {
+        let mut done = 0;
+        while done < most
+            && let Some(gap) = self.cursor.next_gap(&self.placement)
+        {
             let buffer = window(scratch, gap.end - gap.start);
             let part = self.part.as_mut().ok_or(Errno::IO)?;
             part.read_back(gap.start, buffer)?;
             self.cursor.feed(buffer);
+            done += buffer.len() as u64;
         }
         Ok(())
     }
@@ -395,12 +494,15 @@ fn digest_of_part(
 }
 
 /// At most `len` bytes to read into.
-fn window(scratch: &mut Vec<u8>, len: u64) -> &mut [u8] {
+pub(super) fn window(scratch: &mut Vec<u8>, len: u64) -> &mut [u8] {
     scratch.resize(READ_BYTES, 0);
     let len = usize::try_from(len).map_or(READ_BYTES, |len| len.min(READ_BYTES));
     &mut scratch[..len]
 }
 
+/// Bytes that are read back for each byte that arrives, while the digest is behind: it catches up, and what arrives is
+/// not kept waiting.
+const CATCH_UP_FACTOR: u64 = 2;
 /// Read at once from a file. Fits a second-level cache, so that hashing finds the bytes there.
 const READ_BYTES: usize = 256 << 10;
 /// Parts whose descriptors stay open while their content arrives; a further one closes the oldest. Above the number

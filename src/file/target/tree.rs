@@ -1,6 +1,6 @@
 //! A target that is a directory: what is announced is examined, and decided upon at once.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use super::ProtocolViolation;
@@ -12,6 +12,7 @@ use super::expected::Expected;
 use super::ledger::{Ledger, failed};
 use super::links::LinkedFiles;
 use super::receive::{NOT_EXPECTED, Receiving};
+use super::repair::Repair;
 use crate::file::disk::target_dirs::{Dir, TargetDirs};
 use crate::file::disk::temp_name::TempNames;
 use crate::file::disk::write;
@@ -35,6 +36,14 @@ pub(super) struct Tree {
     pub(super) unparked: VecDeque<u64>,
     /// Bytes that wanted files will still take from the free space.
     pub(super) promised_bytes: u128,
+    /// Who may go on with what is interrupted, if anybody may.
+    pub(super) resume: Option<[u8; 32]>,
+    /// Files of this session that were gone on with.
+    pub(super) resumed: usize,
+    /// Files whose digest or comparison is behind, each once.
+    pub(super) lagging: VecDeque<u64>,
+    /// Files of which something was written since their last checkpoint.
+    pub(super) unclaimed: HashSet<u64>,
     /// For reading files back.
     pub(super) scratch: Vec<u8>,
     /// Free space when the current batch came, if it was asked for and the disk says.
@@ -52,6 +61,7 @@ pub(super) struct Tree {
 pub(super) struct Rules {
     pub(super) digest: DigestKind,
     pub(super) verify_disk: bool,
+    pub(super) syncs: bool,
     pub(super) dry_run: bool,
     pub(super) eager: bool,
     pub(super) overwrite: Overwrite,
@@ -94,6 +104,8 @@ pub(super) enum Stage {
     Comparing(Existing),
     /// The sender sends its content. Nothing is allocated before the first byte.
     Wanted(Option<Box<Receiving>>),
+    /// All of it came, and some of it is wrong.
+    Repairing(Box<Repair>),
     /// Proven; waits for its name.
     Publishing { size_bytes: u64, digest: [u8; 32] },
     /// A hard link whose file has no outcome.
@@ -134,6 +146,7 @@ impl Tree {
         let rules = Rules {
             digest: config.digest,
             verify_disk: config.verify_disk,
+            syncs: config.sync,
             dry_run: config.dry_run,
             eager: config.eager,
             overwrite: config.overwrite,
@@ -151,6 +164,10 @@ impl Tree {
             open: HashMap::new(),
             unparked: VecDeque::new(),
             promised_bytes: 0,
+            resume: None,
+            resumed: 0,
+            lagging: VecDeque::new(),
+            unclaimed: HashSet::new(),
             scratch: Vec::new(),
             free_bytes: None,
             expected: Expected::new(config.expect),
@@ -268,10 +285,12 @@ impl Tree {
                 self.settle(ledger, Settled { linked: file.linked, ..seen.settled(outcome) });
             }
             Ok(Decision::Open { want, incoming }) => {
-                if want == Want::Digest || !self.rules.eager {
-                    ledger.want(seen.number, want);
-                }
                 self.open.insert(seen.number, incoming);
+                if want == Want::Digest {
+                    ledger.want(seen.number, want);
+                } else if let Err(failure) = self.ask_content(ledger, seen.number) {
+                    self.settle_open(ledger, seen.number, failed(failure), None);
+                }
             }
             Err(failure) => {
                 self.settle(ledger, Settled { linked: file.linked, ..seen.settled(failed(failure)) });
@@ -311,7 +330,8 @@ impl Tree {
         let claim = if self.rules.dry_run { None } else { Some(self.claim(path)?) };
         let mut owed_bytes = 0;
         if want == Want::Content && !file.sparse {
-            owed_bytes = file.size.unwrap_or(0);
+            let there = self.allocated(dir.as_deref(), path, file.size);
+            owed_bytes = file.size.unwrap_or(0).saturating_sub(there);
             self.promise(path, dir.as_deref(), owed_bytes)?;
         }
         if self.rules.dry_run && want == Want::Content {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::{
     super::chance::Chance,
     pipe::PipeConfig,
-    source::{FileSpec, Trouble},
+    source::{FileSpec, Form, Trouble},
 };
 use crate::{
     datagram::congestion::Congestion,
@@ -391,6 +391,11 @@ impl FileSpec {
                         0 => Trouble::Changes(MS * u32::try_from(chance.between(0, 3000)).expect("small")),
                         1 => Trouble::CannotBeRead(chance.between(0, file.size)),
                         2 => Trouble::CannotBeWritten(chance.between(0, file.size)),
+                        _ if file.size > 0 && file.form == Form::File && chance.percent(60) => {
+                            let from = chance.below(file.size);
+                            let len = chance.between(1, file.size - from);
+                            Trouble::WasCut { from, len, is_right: chance.percent(50) }
+                        }
                         _ => Trouble::IsThere { is_same: chance.percent(50) },
                     });
                 }

@@ -12,7 +12,7 @@ use crate::{
     transfer::{Piece, ReadJob, Sender},
     wire::{
         frame::{FileEnd, Placed},
-        message::{Code, DigestKind, Entry, Kind, Listed, Mtime},
+        message::{Code, DigestKind, Entry, Kind, Listed, Mtime, Span, Sums},
     },
 };
 
@@ -55,6 +55,15 @@ pub enum Trouble {
     IsThere {
         /// It has the same bytes.
         is_same: bool,
+    },
+    /// An earlier session was cut and has left so many bytes from here on, all of them right or not.
+    WasCut {
+        /// First byte that is there.
+        from: u64,
+        /// Bytes.
+        len: u64,
+        /// They are the source's.
+        is_right: bool,
     },
 }
 
@@ -144,6 +153,8 @@ struct Reading {
     file: u64,
     at: u64,
     hasher: Hasher,
+    /// What is not sent.
+    kept: Vec<Span>,
 }
 
 /// Entries of the first batch; later ones have what a batch may have.
@@ -233,8 +244,8 @@ impl Source {
         }
         match sender.poll_job() {
             None => return false,
-            Some(ReadJob::Content { file, .. }) => {
-                self.reading = Some(Reading { file, at: 0, hasher: Hasher::new(DIGEST) });
+            Some(ReadJob::Content { file, kept, .. }) => {
+                self.reading = Some(Reading { file, at: 0, hasher: Hasher::new(DIGEST), kept });
             }
             Some(ReadJob::Digest { file, source }) => {
                 let spec = &self.files[source];
@@ -242,6 +253,16 @@ impl Source {
                 let digest = hash(&all);
                 self.spend(now, all.len());
                 sender.on_piece(Piece::Digest(FileEnd { file, size: all.len() as u64, digest }));
+            }
+            Some(ReadJob::Sums { file, source, first, count }) => {
+                let spec = &self.files[source];
+                let all = spec.bytes(now, 0, usize::try_from(spec.size).expect("a small file"));
+                self.spend(now, all.len());
+                let blocks = all.chunks(usize::try_from(limits::SUM_BLOCK_BYTES).expect("a block"));
+                let from = usize::try_from(first).expect("a block of a small file");
+                let sums = blocks.skip(from).map(crc32c).collect::<Vec<_>>();
+                assert_eq!(sums.len() as u64, count, "worlds have small files");
+                sender.on_piece(Piece::Sums(Sums { file, first, sums }));
             }
             Some(ReadJob::Again { file, source, offset, len, crc }) => {
                 let bytes = self.files[source].bytes(now, offset, len);
@@ -268,14 +289,22 @@ impl Source {
             self.digests.insert(file, digest);
             return Piece::End(FileEnd { file, size: spec.size, digest });
         }
+        if let Some(kept) = reading.kept.iter().find(|kept| kept.offset == at) {
+            let len = usize::try_from(kept.len).expect("a small file");
+            reading.at += kept.len;
+            reading.hasher.update(&spec.bytes(now, at, len));
+            self.spend(now, len);
+            return self.next_piece(now, reading);
+        }
+        let limit = reading.kept.iter().map(|kept| kept.offset).find(|&start| start > at).unwrap_or(spec.size);
         let (hole, hole_end) = (spec.hole.0, spec.hole.0 + spec.hole.1);
         if (hole..hole_end).contains(&at) {
-            let len = (hole_end - at).min(limits::HOLE_MAX_BYTES);
+            let len = (hole_end.min(limit) - at).min(limits::HOLE_MAX_BYTES);
             reading.at += len;
             reading.hasher.zeros(len);
             return Piece::Hole(Placed { file, offset: at, len });
         }
-        let until = if at < hole { hole } else { spec.size };
+        let until = if at < hole { hole.min(limit) } else { limit };
         let len = usize::try_from(until - at).expect("a small file").min(self.chunk_bytes);
         let bytes = spec.bytes(now, at, len);
         self.spend(now, len);

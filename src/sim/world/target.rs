@@ -7,8 +7,10 @@ use std::{collections::BTreeMap, time::Duration};
 
 use super::source::{FileSpec, Form, Trouble, hash};
 use crate::{
+    integrity::crc32c::crc32c,
+    limits,
     transfer::{Event, Job, Receiver, placement::Placement},
-    wire::message::{Code, Outcome, Want},
+    wire::message::{Code, Outcome, Span, Want},
 };
 
 /// The thread that owns the target, and the disk.
@@ -37,6 +39,8 @@ struct File {
     may_get_content: bool,
     /// Reported as failed; what still comes of it is thrown away.
     is_over: bool,
+    /// How often it was repaired.
+    repairs: u32,
 }
 
 /// Proven files wait so long for company.
@@ -122,7 +126,7 @@ impl Target {
                 self.place(file, offset, None, len, receiver);
                 receiver.on_event(Event::Placed { file, offset, len, buffer: Vec::new() });
             }
-            Job::End { file, size, digest } => self.on_end(file, size, digest),
+            Job::End { file, size, digest } => self.on_end(file, size, digest, receiver),
             Job::Digest { file, digest, .. } => {
                 if matches!(self.spec(file).trouble, Some(Trouble::IsThere { .. })) {
                     let there = self.there(file);
@@ -139,8 +143,9 @@ impl Target {
                     self.fail(file, code, receiver);
                 }
             }
+            Job::Sums { file, sums, .. } => self.compare(file, &sums, receiver),
             Job::RawPiece(_) | Job::RawEnd { .. } => unreachable!("no world has a raw flow"),
-            Job::Listed | Job::Idle => {}
+            Job::Listed | Job::Idle | Job::Resumable { .. } | Job::Work | Job::Checkpoint => {}
         }
     }
 
@@ -151,7 +156,7 @@ impl Target {
         }
         let size = (spec.form == Form::File).then_some(spec.size);
         let (placement, bytes) = (Placement::new(size), Vec::new());
-        let file = File { placement, bytes, may_get_content: self.is_eager, is_over: false };
+        let file = File { placement, bytes, may_get_content: self.is_eager, is_over: false, repairs: 0 };
         self.files.insert(number, file);
         if self.is_eager {
             return;
@@ -165,7 +170,22 @@ impl Target {
 
     fn want(&mut self, number: u64, receiver: &mut Receiver) {
         self.files.get_mut(&number).expect("it was announced").may_get_content = true;
-        receiver.on_event(Event::Want { file: number, want: Want::Content });
+        let spec = self.spec(number).clone();
+        let Some(Trouble::WasCut { from, len, is_right }) = spec.trouble.filter(|_| !self.is_eager) else {
+            receiver.on_event(Event::Want { file: number, want: Want::Content });
+            return;
+        };
+        let whole = |len: u64| usize::try_from(len).expect("a small file");
+        let mut bytes = vec![0; whole(from)];
+        bytes.extend(spec.bytes(Duration::ZERO, from, whole(len)));
+        if !is_right && let Some(last) = bytes.last_mut() {
+            *last ^= 1;
+        }
+        let file = self.files.get_mut(&number).expect("it was announced");
+        file.bytes = bytes;
+        file.placement.cover(from..from + len);
+        let kept = spans(&file.placement);
+        receiver.on_event(Event::Resume { file: number, kept });
     }
 
     fn place(&mut self, number: u64, offset: u64, bytes: Option<&[u8]>, len: u64, receiver: &mut Receiver) {
@@ -182,22 +202,48 @@ impl Target {
         if file.bytes.len() < end {
             file.bytes.resize(end, 0);
         }
-        if let Some(bytes) = bytes {
-            file.bytes[end - bytes.len()..end].copy_from_slice(bytes);
+        let range = &mut file.bytes[end - usize::try_from(len).expect("a small file")..end];
+        match bytes {
+            Some(bytes) => range.copy_from_slice(bytes),
+            None => range.fill(0),
         }
         if matches!(trouble, Some(Trouble::CannotBeWritten(from)) if from < offset + len) {
             self.fail(number, Code::NoSpace, receiver);
         }
     }
 
-    fn on_end(&mut self, number: u64, size: u64, digest: [u8; 32]) {
-        let file = &self.files[&number];
+    fn on_end(&mut self, number: u64, size: u64, digest: [u8; 32], receiver: &mut Receiver) {
+        let was_wrong = matches!(self.spec(number).trouble, Some(Trouble::WasCut { is_right: false, .. }));
+        let file = self.files.get_mut(&number).expect("content comes behind its entry");
         if file.is_over {
             return;
         }
         assert!(file.placement.is_complete(size), "entry {number} ended before all of it was placed");
-        assert!(hash(&file.bytes) == digest, "entry {number} has other bytes than its source");
-        self.proven.push(number);
+        if hash(&file.bytes) == digest {
+            return self.proven.push(number);
+        }
+        assert!(was_wrong && file.repairs == 0, "entry {number} has other bytes than its source");
+        file.repairs += 1;
+        let count = size.div_ceil(limits::SUM_BLOCK_BYTES);
+        receiver.on_event(Event::Check { file: number, first: 0, count });
+    }
+
+    /// Asks for the blocks that differ once more.
+    fn compare(&mut self, number: u64, sums: &[u32], receiver: &mut Receiver) {
+        let file = self.files.get_mut(&number).expect("its sums were asked for");
+        if file.is_over {
+            return;
+        }
+        let blocks = file.bytes.chunks(usize::try_from(limits::SUM_BLOCK_BYTES).expect("a block"));
+        assert_eq!(blocks.len(), sums.len());
+        for (at, (block, sum)) in (0..).zip(blocks.zip(sums)) {
+            let start = at * limits::SUM_BLOCK_BYTES;
+            if crc32c(block) != *sum {
+                file.placement.uncover(start..start + block.len() as u64);
+            }
+        }
+        let kept = spans(&file.placement);
+        receiver.on_event(Event::Resume { file: number, kept });
     }
 
     fn publish(&mut self, receiver: &mut Receiver) {
@@ -233,4 +279,8 @@ impl Target {
     fn spec(&self, file: u64) -> &FileSpec {
         &self.specs[usize::try_from(file).expect("an index")]
     }
+}
+
+fn spans(placement: &Placement) -> Vec<Span> {
+    placement.ranges().iter().map(|range| Span { offset: range.start, len: range.end - range.start }).collect()
 }

@@ -91,6 +91,14 @@ impl Handle {
         })
     }
 
+    pub(in crate::file::disk) fn set_mode_of_file(&self, name: &[u8], mode: u32) -> Result<()> {
+        self.call(Call::SetMode, |volume| {
+            let inode = volume.find(self.inode, name)?;
+            volume.inode_mut(inode).set_mode(mode);
+            Ok(())
+        })
+    }
+
     pub(in crate::file::disk) fn write_at(&self, bytes: &[u8], offset: u64) -> Result<usize> {
         let mut disk = self.lock();
         let extent = disk.plan.admit(Call::Write)?;

@@ -77,6 +77,9 @@ impl World {
     }
 
     pub(super) fn idle(&mut self) -> Vec<(u64, Outcome)> {
+        while self.target.has_work() {
+            self.target.handle(Job::Work).unwrap();
+        }
         self.target.handle(Job::Idle).unwrap();
         let mut told = outcomes(&mut self.target);
         told.sort_by_key(|(file, _)| *file);

@@ -1,0 +1,153 @@
+//! Goes on with what another session has left of a file, and works off what the digest is behind with.
+//!
+//! What is kept is wanted no more, and its bytes are read back for the digest while nothing else is at hand: content is
+//! never kept waiting by the proof of what was there before.
+
+use super::examine::dir_failure;
+use super::ledger::Ledger;
+use super::receive::Receiving;
+use super::repair::spans;
+use super::tree::{Incoming, Stage, Tree};
+use crate::file::disk::target_dirs::Dir;
+use crate::file::failure::Failure;
+use crate::file::journal::{Identity, JournalError};
+use crate::file::kept::Keep;
+use crate::file::part::Part;
+use crate::file::path::RelPath;
+use crate::limits;
+use crate::wire::message::{Code, Want};
+
+impl Tree {
+    /// What was interrupted may be gone on with, if it came of this owner.
+    pub(super) fn set_resumable(&mut self, owner: Option<[u8; 32]>) {
+        self.resume = owner.filter(|_| !self.rules.eager && !self.rules.dry_run);
+    }
+
+    /// How a file is kept for another session, if it is worth that.
+    pub(super) fn keep(&self, incoming: &Incoming) -> Option<Keep> {
+        let size = incoming.size.filter(|&size| size >= limits::RESUME_MIN_BYTES)?;
+        let identity = Identity { size, mtime: incoming.mtime };
+        Some(Keep { owner: self.resume?, identity, syncs: self.rules.syncs })
+    }
+
+    /// Asks for the content of a file: all of it, or what another session has not left here.
+    pub(super) fn ask_content(&mut self, ledger: &mut Ledger, file: u64) -> Result<(), Failure> {
+        let incoming = &self.open[&file];
+        let keep = self.keep(incoming).filter(|_| self.resumed < RESUMED_MAX);
+        let path = incoming.path.clone();
+        let left = keep.map_or(Ok(None), |keep| self.left_of(&path, &keep))?;
+        let Some(receiving) = left else {
+            if !self.rules.eager {
+                ledger.want(file, Want::Content);
+            }
+            return Ok(());
+        };
+        self.resumed += 1;
+        let kept = spans(receiving.placement.ranges());
+        let incoming = self.open.get_mut(&file).expect("it was there above");
+        tracing::info!(file, bytes = receiving.placement.placed_bytes(), "goes on with what is there");
+        incoming.stage = Stage::Wanted(Some(Box::new(receiving)));
+        ledger.resume(file, kept);
+        self.note_lag(file);
+        Ok(())
+    }
+
+    /// What another session has left of a file.
+    fn left_of(&mut self, path: &RelPath, keep: &Keep) -> Result<Option<Receiving>, Failure> {
+        let (parent, name) = path.split_last();
+        let dir = match self.dirs.open(parent, false) {
+            Ok(dir) => dir,
+            Err(error) if error.errno == rustix::io::Errno::NOENT => return Ok(None),
+            Err(error) => return Err(dir_failure(&error)),
+        };
+        let failed = |error| keep_failure(error, path);
+        let Some((mut part, placement)) = Part::go_on(dir, name, keep).map_err(failed)? else {
+            return Ok(None);
+        };
+        if placement.placed_bytes() == 0 {
+            return Ok(None);
+        }
+        let part_len = part.len().map_err(|errno| failed(JournalError::System(errno)))?;
+        part.park();
+        let receiving = Receiving::new(placement, self.rules.digest);
+        Ok(Some(Receiving { part: Some(part), part_len, has_old_bytes: true, ..receiving }))
+    }
+
+    /// What of a file's size is allocated already, for what another session has left of it, bytes.
+    pub(super) fn allocated(&self, dir: Option<&Dir>, path: &RelPath, size: Option<u64>) -> u64 {
+        let is_large = size.is_some_and(|size| size >= limits::RESUME_MIN_BYTES);
+        match (dir, self.resume.filter(|_| is_large)) {
+            (Some(dir), Some(owner)) => Part::allocated(dir, path.split_last().1, &owner),
+            _ => 0,
+        }
+    }
+
+    /// Goes on with one file of which the digest or the comparison is behind.
+    pub(super) fn work(&mut self, ledger: &mut Ledger) {
+        let Some(file) = self.lagging.pop_front() else { return };
+        match self.open.get_mut(&file).map(|incoming| &mut incoming.stage) {
+            Some(Stage::Repairing(_)) => {
+                if self.compare_blocks(ledger, file) {
+                    self.lagging.push_front(file);
+                }
+            }
+            Some(Stage::Wanted(Some(receiving))) => {
+                receiving.is_lagging = false;
+                if let Err(failure) = self.catch_up(file, WORK_BYTES) {
+                    self.settle_open(ledger, file, super::ledger::failed(failure), None);
+                } else {
+                    self.complete_if_proven(ledger, file);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether [`Self::work`] has something to do.
+    pub(super) fn has_work(&self) -> bool {
+        !self.lagging.is_empty()
+    }
+
+    /// Brings to the disk what has arrived of files that may be gone on with.
+    pub(super) fn checkpoint(&mut self, ledger: &mut Ledger) {
+        let mut files: Vec<u64> = std::mem::take(&mut self.unclaimed).into_iter().collect();
+        files.sort_unstable();
+        for file in files {
+            if let Err(failure) = self.checkpoint_of(file) {
+                self.settle_open(ledger, file, super::ledger::failed(failure), None);
+            }
+        }
+    }
+
+    pub(super) fn checkpoint_of(&mut self, file: u64) -> Result<(), Failure> {
+        self.unclaimed.remove(&file);
+        let Some(incoming) = self.open.get_mut(&file) else { return Ok(()) };
+        let Stage::Wanted(Some(receiving)) = &mut incoming.stage else { return Ok(()) };
+        let Some(part) = &mut receiving.part else { return Ok(()) };
+        let was_parked = part.is_parked();
+        let result = part.checkpoint();
+        if was_parked {
+            part.park();
+        }
+        result.map_err(|errno| Failure::of(errno, "bring it safely to the disk", incoming.path.as_bytes()))
+    }
+}
+
+/// Why a part cannot be had that another session may go on with.
+pub(super) fn keep_failure(error: JournalError, path: &RelPath) -> Failure {
+    match error {
+        JournalError::Locked => {
+            Failure::new(Code::Busy, path.as_bytes(), "another transfer is writing it; try again later")
+        }
+        JournalError::Foreign => {
+            let text = "something of somebody else stands where the unfinished file has to be; remove it";
+            Failure::new(Code::Conflict, path.as_bytes(), text)
+        }
+        JournalError::System(errno) => Failure::of(errno, "open what is there of it", path.as_bytes()),
+    }
+}
+
+/// Read back and hashed before anything else gets its turn, bytes.
+const WORK_BYTES: u64 = 4 << 20;
+/// Files that one session goes on with at most: each keeps its journal open. A crash leaves few of them.
+const RESUMED_MAX: usize = 64;
