@@ -85,6 +85,12 @@ pub const REPAIRS_MAX: u32 = 3;
 pub const CHECKPOINT_BYTES: u64 = 64 << 20;
 /// The same as a time, while anything arrives.
 pub const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
+/// What a server keeps of interrupted transfers, by default: nobody has come back for so long.
+pub const KEEP_PARTIAL: Duration = Duration::from_secs(7 * 24 * 3600);
+/// Shortest time for that: a transfer that is at work touches its files far more often.
+pub const KEEP_PARTIAL_MIN: Duration = Duration::from_secs(60);
+/// How often a server looks for what nobody has come back for.
+pub const SWEEP_EVERY: Duration = Duration::from_secs(3600);
 /// Largest journal that is read, bytes: a checkpoint of two ranges for every 64 MiB of 16 TiB.
 pub const JOURNAL_MAX_BYTES: u64 = 16 << 20;
 
@@ -214,7 +220,7 @@ pub const FLOW_FRESH: Duration = Duration::from_secs(3);
 /// A session from which nothing came for so long makes way for another one of the same client: three heartbeats.
 pub const GONE_AFTER: Duration = Duration::from_secs(3);
 /// After the loss of a connection, a client tries for so long to come back, by default.
-pub const RETRY_FOR: Duration = Duration::from_secs(30);
+pub const RETRY_FOR: Duration = Duration::from_secs(60);
 /// Pause before the first of these attempts; each further one is twice as long.
 pub const RETRY_PAUSE_MIN: Duration = Duration::from_millis(100);
 /// Longest pause between them.
@@ -232,7 +238,10 @@ const _: () = assert!(DISCARD_HELD_BYTES + CREDIT_MAX_BYTES <= RSS_MAX_BYTES);
 const _: () = assert!(RESUME_MIN_BYTES >= CHUNK_BYTES as u64 && RESUME_MIN_BYTES <= CHECKPOINT_BYTES);
 const _: () = assert!(SUMS_PER_FRAME * 4 + 64 <= CONTROL_MAX_BYTES);
 const _: () = assert!(RESUME_SPANS_MAX * 16 + 64 <= CONTROL_MAX_BYTES);
-const _: () = assert!(GONE_AFTER.as_millis() >= 3 * HEARTBEAT.as_millis() && GONE_AFTER.as_millis() <= IDLE_TIMEOUT_MIN.as_millis());
+const _: () = assert!(
+    GONE_AFTER.as_millis() >= 3 * HEARTBEAT.as_millis()
+        && GONE_AFTER.as_millis() <= IDLE_TIMEOUT_MIN.as_millis()
+);
 const _: () = assert!(RETRY_PAUSE_MIN.as_millis() <= RETRY_PAUSE_MAX.as_millis());
 const _: () = assert!(HELLO_MAX_BYTES < PRE_AUTH_MAX_BYTES);
 const _: () = assert!(SEND_QUEUE_BYTES >= CHUNK_MAX_BYTES);

@@ -21,6 +21,11 @@ use crate::{
     units,
 };
 
+/// Reads the value of `--retry-for`.
+pub fn parse_retry_for(text: &str) -> Result<Duration, units::UnitError> {
+    if text == "never" { Ok(Duration::ZERO) } else { units::parse_duration(text) }
+}
+
 /// How long a client tries to come back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Patience {
@@ -68,7 +73,7 @@ pub fn client_session(
                 None => ended,
                 Some(before) => ended.after(before),
             };
-            let Some(error) = ended.report.error.clone().filter(|_| loss.may_pass(&ended, is_first)) else {
+            let Some(error) = ended.report.error.clone().filter(|_| loss.may_pass(&ended)) else {
                 return Ok(ended);
             };
             let Some(pause) = loss.next_pause(was_open && (has_moved || is_first)) else { return Ok(ended) };
@@ -110,13 +115,13 @@ impl Loss {
     }
 
     /// Whether what ended the session may pass.
-    fn may_pass(&mut self, ended: &Ended, is_first: bool) -> bool {
+    fn may_pass(&mut self, ended: &Ended) -> bool {
         self.was_open |= ended.session.is_some();
         let is_asked_for = matches!(self.patience, Patience::For(Some(_)));
         match ended.report.cause {
             Some(Cause::Connection | Cause::TimedOut) => self.was_open || is_asked_for,
-            // What is in the way may be what the lost connection has left there.
-            Some(Cause::Busy) => !is_first,
+            // What is in the way may be what a lost connection has left there.
+            Some(Cause::Busy) => true,
             _ => false,
         }
     }

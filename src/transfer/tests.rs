@@ -8,6 +8,7 @@
 //! memory at the end.
 
 mod raw;
+mod resume;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -18,8 +19,8 @@ use crate::{
     wire::{
         frame::{FileEnd, Frame, Placed},
         message::{
-            DigestKind, Entries, FileFailed, Finish, Intent, Kind, Listed, Message, Mtime, Open, Outcomes,
-            Overwrite, Ping, Receipt, StreamEnd, Unlisted, Wants,
+            Check, DigestKind, Entries, FileFailed, Finish, Intent, Kind, Listed, Message, Mtime, Open,
+            Outcomes, Overwrite, Ping, Receipt, Resume, StreamEnd, Sums, Unlisted, Wants,
         },
     },
 };
@@ -876,6 +877,18 @@ fn credit_comes_back_with_placement_and_never_falls_with_the_window() {
 }
 
 #[test]
+fn a_window_of_a_few_bytes_is_granted_once() {
+    for window in 0..=5 {
+        let mut receiver = Receiver::new(window);
+
+        let told: Vec<_> = std::iter::from_fn(|| receiver.poll_frame()).take(2).collect();
+
+        let granted = Frame::Feedback { credit: window, placed: Vec::new() };
+        assert_eq!(told, vec![granted; usize::from(window > 0)], "{window} bytes");
+    }
+}
+
+#[test]
 fn the_window_grows_while_the_target_keeps_up_and_not_while_data_waits() {
     // protocol.md [CREDIT-3]: it never is below the least.
     let least = limits::CREDIT_MIN_BYTES;
@@ -1205,6 +1218,7 @@ fn senders_frames() -> Vec<Frame> {
         listed(1),
         Frame::Message(Message::FileFailed(FileFailed { file: 0, code: Code::File, text: String::new() })),
         Frame::Message(Message::Finish(Finish::default())),
+        Frame::Message(Message::Sums(Sums { file: 0, first: 0, sums: vec![0] })),
     ]
 }
 
@@ -1214,6 +1228,8 @@ fn receivers_frames() -> Vec<Frame> {
         credit(1, &[]),
         want(0, Want::Content),
         outcome(0, Outcome::Kept),
+        Frame::Message(Message::Resume(Resume { file: 0, kept: Vec::new() })),
+        Frame::Message(Message::Check(Check { file: 0, first: 0, count: 1 })),
         Frame::Message(Message::Receipt(Receipt::default())),
     ]
 }

@@ -5,7 +5,7 @@ use rustix::io::Errno;
 use super::ProtocolViolation;
 use super::examine::dir_failure;
 use super::ledger::{Ledger, failed};
-use super::resume::keep_failure;
+use super::resume::new_part;
 use super::tree::{Incoming, Stage, Tree};
 use crate::file::disk::{Handle, write};
 use crate::file::failure::Failure;
@@ -174,6 +174,9 @@ impl Tree {
             }
         };
         let proven = (outcome == Outcome::Identical).then_some(digest);
+        if proven.is_some() {
+            self.remove_left(&path, Some(size));
+        }
         self.settle_open(ledger, file, outcome, proven);
         Ok(())
     }
@@ -275,7 +278,9 @@ impl Tree {
                     part.set_len(end).map_err(cannot)?;
                 }
                 match receiving.has_old_bytes {
-                    true => part.zero(offset, old - offset, window(&mut self.scratch, u64::MAX)).map_err(cannot)?,
+                    true => part
+                        .zero(offset, old - offset, window(&mut self.scratch, u64::MAX))
+                        .map_err(cannot)?,
                     false => part.note_written(offset, old - offset),
                 }
                 part.note_written(old, end - old);
@@ -316,14 +321,7 @@ impl Tree {
             None => {
                 let path = &incoming.path;
                 let dir = self.dirs.open(path.split_last().0, true).map_err(|error| dir_failure(&error))?;
-                let part = match keep {
-                    Some(keep) => {
-                        Part::keep(dir, path.split_last().1, &keep).map_err(|error| keep_failure(error, path))?
-                    }
-                    None => Part::create(dir, &mut self.names)
-                        .map_err(|errno| Failure::of(errno, "create it", path.as_bytes()))?,
-                };
-                let part = receiving.part.insert(part);
+                let part = receiving.part.insert(new_part(dir, path, keep, &mut self.names)?);
                 if let Some(size) = incoming.size
                     && size > limits::CHUNK_BYTES as u64
                     && !incoming.sparse
@@ -362,7 +360,9 @@ impl Tree {
         let own = own.expect("all bytes are placed, and the cursor has followed to the end of them");
         // protocol.md [FILE-4]
         if own != digest {
-            return Ok(Proof::Wrong("the bytes on this disk do not have the digest that the sender computed"));
+            return Ok(Proof::Wrong(
+                "the bytes on this disk do not have the digest that the sender computed",
+            ));
         }
         if incoming.expected.is_some_and(|expected| expected != own) {
             receiving.part.take().map(Part::discard);
