@@ -5,6 +5,7 @@
 //! which goes wrong. What is left is compared with what was there, with what the sender has, and with what was told.
 
 mod faults;
+mod journal;
 mod power;
 
 use super::{MTIME, config, digest, entry, file_entry, outcomes};
