@@ -15,7 +15,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 # Longer inputs find little that shorter ones do not, and each has to be replayed.
 readonly INPUT_MAX_BYTES=4096
 # Of each target in corpus/: all of it has to stay below what tests/corpus.rs allows.
-readonly KEPT_MAX_BYTES=18000
+readonly KEPT_MAX_BYTES=16000
 
 main() {
     local seconds=${1:-} target failed=0
@@ -67,7 +67,7 @@ fuzz() {
         fail "$target did not run"
     fi
     if ((failures)); then
-        tail -n 30 "$log" >&2
+        grep -A 3 -e 'panicked at' -e '^SUMMARY' -e 'Test unit written' "$log" >&2 || tail -n 30 "$log" >&2
     fi
     rm -f "$log"
     commit=$(git rev-parse --short HEAD)
@@ -77,15 +77,16 @@ fuzz() {
     return "$failures"
 }
 
-# Puts into corpus/ what reaches all that was reached, the shortest first. What has a name of its own stays.
+# Puts into corpus/ what reaches all that was reached, however often, the shortest first. What has a name of its own
+# stays.
 keep() {
     local target=$1 merged bytes=0 input size
     merged=$(mktemp -d)
-    cargo_fuzz "$target" "$merged" "corpus/$target" "found/$target" -- -merge=1 \
-        -max_len="$INPUT_MAX_BYTES" -timeout=10 >/dev/null 2>&1
+    cargo_fuzz "$target" "$merged" "corpus/$target" "found/$target" -- -set_cover_merge=1 \
+        -use_counters=0 -max_len="$INPUT_MAX_BYTES" -timeout=10 >/dev/null 2>&1
     find "corpus/$target" -type f -regextype posix-extended -regex '.*/[0-9a-f]{40}' -delete
     while read -r size input; do
-        ((bytes += size))
+        bytes=$((bytes + size))
         ((bytes <= KEPT_MAX_BYTES)) || break
         cp "$merged/$input" "corpus/$target/$input"
     done < <(find "$merged" -type f -printf '%s %f\n' | sort -n)

@@ -79,7 +79,7 @@ impl Sending {
                 let mut payload = Vec::new();
                 match bytes.below(8) {
                     0..=4 => {
-                        packet::put_response(&mut payload, self.challenge.unwrap_or_else(|| bytes.array()))
+                        packet::put_response(&mut payload, self.challenge.unwrap_or_else(|| bytes.array()));
                     }
                     5 | 6 => packet::put_ping(&mut payload),
                     _ => payload.extend_from_slice(bytes.some()),

@@ -124,10 +124,10 @@ impl Ground {
             }
             match thing {
                 Thing::Dir => {
-                    assert!(!matches!(self.before.get(path), Some(Thing::Link(_))), "{}", path.display())
+                    assert!(!matches!(self.before.get(path), Some(Thing::Link(_))), "{}", path.display());
                 }
                 Thing::File(_, mode) if !rules.keep_setid => {
-                    assert_eq!(mode & 0o7000, 0, "{}", path.display())
+                    assert_eq!(mode & 0o7000, 0, "{}", path.display());
                 }
                 Thing::File(..) => {}
                 Thing::Link(to) => {
