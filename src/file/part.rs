@@ -266,7 +266,7 @@ impl Part {
     }
 
     /// How long it is, bytes.
-    pub fn len(&mut self) -> Result<u64> {
+    pub fn size(&mut self) -> Result<u64> {
         Ok(write::stat_of(self.file()?)?.size)
     }
 

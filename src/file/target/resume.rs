@@ -74,7 +74,7 @@ impl Tree {
         if placement.placed_bytes() == 0 {
             return Ok(None);
         }
-        let part_len = part.len().map_err(|errno| failed(JournalError::System(errno)))?;
+        let part_len = part.size().map_err(|errno| failed(JournalError::System(errno)))?;
         part.park();
         let receiving = Receiving::new(placement, self.rules.digest);
         Ok(Some(Receiving { part: Some(part), part_len, has_old_bytes: true, ..receiving }))
@@ -105,9 +105,8 @@ impl Tree {
         let Some(file) = self.lagging.pop_front() else { return };
         match self.open.get_mut(&file).map(|incoming| &mut incoming.stage) {
             Some(Stage::Repairing(_)) => {
-                if self.compare_blocks(ledger, file) {
-                    self.lagging.push_front(file);
-                }
+                let has_more = self.compare_blocks(ledger, file);
+                self.lagging.extend(has_more.then_some(file));
             }
             Some(Stage::Wanted(Some(receiving))) => {
                 receiving.is_lagging = false;
