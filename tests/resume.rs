@@ -240,6 +240,7 @@ fn second_has_begun(dir: &Path) {
 }
 
 /// Looks again and again, for a bounded time.
+#[expect(clippy::disallowed_methods, reason = "between two looks at something that gives no event")]
 fn until(is_so: impl Fn() -> bool) {
     for _ in 0..6000 {
         if is_so() {

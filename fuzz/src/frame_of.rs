@@ -4,8 +4,8 @@ use haul::limits;
 use haul::transfer::Announced;
 use haul::wire::frame::{FileEnd, Frame, FrameReader, FrameType, Placed};
 use haul::wire::message::{
-    Code, Entries, Entry, FileFailed, Finish, Kind, Listed, Message, Mtime, Outcome, Outcomes, RawEnd,
-    RawReport, Receipt, StreamEnd, Unlisted, Want, Wants,
+    Check, Code, Entries, Entry, FileFailed, Finish, Kind, Listed, Message, Mtime, Outcome, Outcomes, RawEnd,
+    RawReport, Receipt, Resume, Span, StreamEnd, Sums, Unlisted, Want, Wants,
 };
 
 use super::bytes::Bytes;
@@ -65,7 +65,7 @@ fn as_carried(frame: &Frame) -> Option<Frame> {
 /// What belongs to neither, or to few sessions.
 fn rare(bytes: &mut Bytes<'_>) -> Option<Frame> {
     let attempt = u16::from(bytes.byte() % 3);
-    Some(match bytes.below(5) {
+    Some(match bytes.below(8) {
         0 => Frame::Message(Message::RawEnd(RawEnd { attempt, packets: bytes.number() })),
         1 => {
             let report = RawReport { attempt, missing_bytes: bytes.number(), ..RawReport::default() };
@@ -77,6 +77,19 @@ fn rare(bytes: &mut Bytes<'_>) -> Option<Frame> {
             text: text(bytes),
         })),
         3 => feedback(bytes, &[]),
+        4 => {
+            let count = bytes.below(4);
+            let kept = (0..count).map(|_| Span { offset: bytes.number(), len: bytes.number() }).collect();
+            Frame::Message(Message::Resume(Resume { file: file(bytes), kept }))
+        }
+        5 => {
+            let (file, first, count) = (file(bytes), bytes.number(), 1 + bytes.number() % 16);
+            Frame::Message(Message::Check(Check { file, first, count }))
+        }
+        6 => {
+            let sums = (0..=bytes.below(4)).map(|_| u32::from(bytes.byte())).collect();
+            Frame::Message(Message::Sums(Sums { file: file(bytes), first: bytes.number(), sums }))
+        }
         _ => {
             let kind = FrameType::ALL[bytes.below(FrameType::ALL.len())];
             Frame::Message(Message::decode(kind, bytes.some()).ok()?)

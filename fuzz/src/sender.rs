@@ -6,7 +6,7 @@ use haul::integrity::crc32c::crc32c;
 use haul::limits;
 use haul::transfer::{CONTROL, Carrier, Piece, ReadJob, Sender, Violation};
 use haul::wire::frame::{FileEnd, Frame, Placed};
-use haul::wire::message::{Code, Kind, Listed, Unlisted};
+use haul::wire::message::{Code, Kind, Listed, Sums, Unlisted};
 
 use super::bytes::Bytes;
 use super::frame_of::{self, CARRIERS};
@@ -117,8 +117,9 @@ impl Session {
         else {
             return;
         };
-        let (ReadJob::Content { file, source }
+        let (ReadJob::Content { file, source, .. }
         | ReadJob::Digest { file, source }
+        | ReadJob::Sums { file, source, .. }
         | ReadJob::Again { file, source, .. }) = &job;
         assert_eq!(file, source);
         let file = *file;
@@ -132,6 +133,11 @@ impl Session {
             ReadJob::Digest { .. } => {
                 assert!(!is_stream);
                 self.sender.on_piece(Piece::Digest(end(file, bytes.number())));
+            }
+            ReadJob::Sums { first, count, .. } => {
+                assert!(!is_stream && (1..=limits::SUMS_PER_FRAME as u64).contains(&count));
+                let sums = (0..count).map(|_| u32::from(bytes.byte())).collect();
+                self.sender.on_piece(Piece::Sums(Sums { file, first, sums }));
             }
             ReadJob::Again { offset, len, crc, .. } => {
                 assert!(!is_stream, "what cannot be read twice was kept");

@@ -31,6 +31,7 @@ fn hello(bytes: &mut Bytes<'_>) -> Hello {
         chunk_max: bytes.one_of(&[1 << 16, 1 << 20, 4 << 20]),
         agent: "fuzz".to_owned(),
         join: bytes.coin().then_some(Join { session: [9; 16], stream }),
+        previous: None,
     }
 }
 
