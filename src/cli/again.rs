@@ -115,8 +115,9 @@ impl Loss {
         let is_asked_for = matches!(self.patience, Patience::For(Some(_)));
         match ended.report.cause {
             Some(Cause::Connection | Cause::TimedOut) => self.was_open || is_asked_for,
-            // What is in the way may be what the lost connection has left there.
-            Some(Cause::Busy) => !is_first,
+            // What is in the way may be what the lost connection has left there, or the process before this one, that was
+            // killed: so far as a server knows, its session goes on for a while.
+            Some(Cause::Busy) => !is_first || is_asked_for,
             _ => false,
         }
     }
