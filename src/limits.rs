@@ -85,6 +85,12 @@ pub const REPAIRS_MAX: u32 = 3;
 pub const CHECKPOINT_BYTES: u64 = 64 << 20;
 /// The same as a time, while anything arrives.
 pub const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
+/// What a server keeps of interrupted transfers, by default: nobody has come back for so long.
+pub const KEEP_PARTIAL: Duration = Duration::from_secs(7 * 24 * 3600);
+/// Shortest time for that: a transfer that is at work touches its files far more often.
+pub const KEEP_PARTIAL_MIN: Duration = Duration::from_secs(60);
+/// How often a server looks for what nobody has come back for.
+pub const SWEEP_EVERY: Duration = Duration::from_secs(3600);
 /// Largest journal that is read, bytes: a checkpoint of two ranges for every 64 MiB of 16 TiB.
 pub const JOURNAL_MAX_BYTES: u64 = 16 << 20;
 

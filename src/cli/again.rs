@@ -68,7 +68,7 @@ pub fn client_session(
                 None => ended,
                 Some(before) => ended.after(before),
             };
-            let Some(error) = ended.report.error.clone().filter(|_| loss.may_pass(&ended, is_first)) else {
+            let Some(error) = ended.report.error.clone().filter(|_| loss.may_pass(&ended)) else {
                 return Ok(ended);
             };
             let Some(pause) = loss.next_pause(was_open && (has_moved || is_first)) else { return Ok(ended) };
@@ -110,14 +110,13 @@ impl Loss {
     }
 
     /// Whether what ended the session may pass.
-    fn may_pass(&mut self, ended: &Ended, is_first: bool) -> bool {
+    fn may_pass(&mut self, ended: &Ended) -> bool {
         self.was_open |= ended.session.is_some();
         let is_asked_for = matches!(self.patience, Patience::For(Some(_)));
         match ended.report.cause {
             Some(Cause::Connection | Cause::TimedOut) => self.was_open || is_asked_for,
-            // What is in the way may be what the lost connection has left there, or the process before this one, that was
-            // killed: so far as a server knows, its session goes on for a while.
-            Some(Cause::Busy) => !is_first || is_asked_for,
+            // What is in the way may be what a lost connection has left there.
+            Some(Cause::Busy) => true,
             _ => false,
         }
     }

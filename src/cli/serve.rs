@@ -19,6 +19,7 @@ use super::{
     transfer::{self, OverwriteOption, WriteOptions},
 };
 use crate::{
+    file::sweep::sweep,
     limits,
     net::{Listener, TcpCongestion, local_addresses},
     run::{
@@ -121,6 +122,9 @@ pub struct ServeArgs {
     /// the way here
     #[arg(long, value_name = "SIZE", value_parser = units::parse_bytes)]
     pub discard: Option<u64>,
+    /// Remove what interrupted transfers have left when nobody has come back for so long; at least 1m
+    #[arg(long, value_name = "TIME", default_value = KEEP_PARTIAL_DEFAULT, value_parser = parse_keep_partial, env = "HAUL_KEEP_PARTIAL", hide_env = true)]
+    pub keep_partial: Duration,
     /// Sessions at once
     #[arg(long, value_name = "N", default_value_t = limits::SESSIONS_MAX, env = "HAUL_MAX_SESSIONS", hide_env = true)]
     pub max_sessions: usize,
@@ -150,6 +154,7 @@ pub fn recv(args: &RecvArgs, out: &Output) -> anyhow::Result<Exit> {
         write: Some(args.write),
         rate: None,
         max_sessions: 1,
+        keep_partial: None,
     };
     start(&setup, &args.listening, out)
 }
@@ -171,6 +176,7 @@ pub fn offer(args: &OfferArgs, out: &Output) -> anyhow::Result<Exit> {
         write: None,
         rate: args.rate,
         max_sessions: 1,
+        keep_partial: None,
     };
     start(&setup, &args.listening, out)
 }
@@ -196,6 +202,7 @@ pub fn serve(args: &ServeArgs, out: &Output) -> anyhow::Result<Exit> {
         write: Some(args.write),
         rate: args.rate,
         max_sessions: args.max_sessions.max(1),
+        keep_partial: Some(args.keep_partial),
     };
     start(&setup, &args.listening, out)
 }
@@ -209,6 +216,8 @@ struct Setup {
     write: Option<WriteOptions>,
     rate: Option<Bitrate>,
     max_sessions: usize,
+    /// For how long interrupted transfers are kept, where they are cleaned up.
+    keep_partial: Option<Duration>,
 }
 
 fn start(setup: &Setup, listening: &Listening, out: &Output) -> anyhow::Result<Exit> {
@@ -266,6 +275,9 @@ fn start(setup: &Setup, listening: &Listening, out: &Output) -> anyhow::Result<E
             None
         }
     };
+    if let (Some(keep), Service::Serve { root, may_push: true, .. }) = (setup.keep_partial, &setup.service) {
+        runtime.spawn(keep_swept(root.clone(), keep));
+    }
     let server = Server::new(config, events, hub);
     let exit = runtime.block_on(serve_until_done(&server, &listener, told, signal, is_one_time, out));
     runtime.shutdown_timeout(SHUTDOWN);
@@ -273,6 +285,35 @@ fn start(setup: &Setup, listening: &Listening, out: &Output) -> anyhow::Result<E
         home.remove_ticket(&setup.name).map_err(failed)?;
     }
     exit
+}
+
+/// Removes below `root` what nobody has come back for within `keep`, at once and from time to time.
+async fn keep_swept(root: PathBuf, keep: Duration) {
+    let mut due = interval(limits::SWEEP_EVERY.min(keep));
+    loop {
+        due.tick().await;
+        let Some(before) = clock::unix_time().checked_sub(keep) else { continue };
+        let root = root.clone();
+        let swept = tokio::task::spawn_blocking(move || {
+            crate::file::disk::write::open_root(&root).map(|root| sweep(root, before))
+        });
+        if let Ok(Ok(swept)) = swept.await
+            && swept.files > 0
+        {
+            tracing::info!(swept.files, swept.bytes, "removed what nobody has come back for");
+        }
+    }
+}
+
+/// `limits::KEEP_PARTIAL` as a person writes it.
+const KEEP_PARTIAL_DEFAULT: &str = "7d";
+
+fn parse_keep_partial(text: &str) -> Result<Duration, String> {
+    let time = units::parse_duration(text).map_err(|error| error.to_string())?;
+    if time < limits::KEEP_PARTIAL_MIN {
+        return Err(format!("at least {}", units::duration(limits::KEEP_PARTIAL_MIN)));
+    }
+    Ok(time)
 }
 
 /// How long tasks may take to end once everything is done.

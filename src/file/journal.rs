@@ -233,3 +233,172 @@ const CLAIM: u32 = 1;
 const FORGET: u32 = 2;
 /// Journals that may vanish while one is being opened.
 const TRIES_MAX: u32 = 3;
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::file::disk::memory::{Call, Fault, Memory};
+    use crate::file::disk::target_dirs::TargetDirs;
+
+    const IDENTITY: Identity = Identity { size: 1000, mtime: Mtime { secs: -3, nanos: 7 } };
+
+    #[test]
+    fn what_was_claimed_is_found_again_and_what_was_taken_back_is_not() {
+        let memory = Memory::new(1 << 20);
+        let (mut journal, claims) = open(&memory).unwrap();
+        assert!(claims.is_none());
+
+        journal.begin(IDENTITY, &[0..10]).unwrap();
+        journal.claim(&[10..20, 50..60]).unwrap();
+        journal.forget(&[5..12]).unwrap();
+        journal.claim(&[]).unwrap();
+        drop(journal);
+
+        let (_, claims) = open(&memory).unwrap();
+        let claims = claims.unwrap();
+        assert_eq!(claims.identity, IDENTITY);
+        assert_eq!(claims.placed.ranges(), [0..5, 12..20, 50..60]);
+    }
+
+    #[test]
+    fn a_second_writer_is_refused_until_the_first_is_gone() {
+        let memory = Memory::new(1 << 20);
+        let (first, _) = open(&memory).unwrap();
+
+        assert!(matches!(open(&memory), Err(JournalError::Locked)));
+        drop(first);
+
+        assert!(open(&memory).is_ok());
+    }
+
+    #[test]
+    fn what_is_no_file_of_this_user_alone_is_left_alone() {
+        for prepare in [
+            |root: &Dir| write::make_dir(root.handle(), name().as_bytes(), 0o700).unwrap(),
+            |root: &Dir| {
+                write::make_dir(root.handle(), b"d", 0o700).unwrap();
+                let temp = write::symlink_temp(root.handle(), b"d", &mut names()).unwrap();
+                write::rename_new(root.handle(), temp.as_bytes(), name().as_bytes()).unwrap();
+            },
+            |root: &Dir| {
+                write::open_or_create(root.handle(), b"other").unwrap();
+                let temp = write::link_temp(root.handle(), b"other", root.handle(), &mut names()).unwrap();
+                write::rename_new(root.handle(), temp.as_bytes(), name().as_bytes()).unwrap();
+            },
+        ] {
+            let memory = Memory::new(1 << 20);
+            prepare(&root(&memory));
+
+            assert!(matches!(open(&memory), Err(JournalError::Foreign)));
+        }
+    }
+
+    #[test]
+    fn a_torn_tail_is_cut_off_and_what_follows_is_found() {
+        let whole = written(&[(CLAIM, &[0..10]), (CLAIM, &[10..30]), (FORGET, &[2..3])]);
+        let ends: Vec<usize> = [1, 2, 3].map(|count| written(&records()[..count]).len()).to_vec();
+        for cut in HEADER_BYTES..whole.len() {
+            let memory = Memory::new(1 << 20);
+            let file = write::open_or_create(root(&memory).handle(), name().as_bytes()).unwrap();
+            write::write_all_at(&file, &whole[..cut], 0).unwrap();
+            drop(file);
+
+            let (mut journal, claims) = open(&memory).unwrap();
+            let kept = ends.iter().rev().find(|&&end| end <= cut).copied().unwrap_or(HEADER_BYTES);
+            assert_eq!(claims.unwrap().len, kept, "cut at {cut}");
+            journal.claim(&[70..80]).unwrap();
+            drop(journal);
+
+            let (_, claims) = open(&memory).unwrap();
+            assert!(claims.unwrap().placed.ranges().contains(&(70..80)), "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn a_flipped_bit_ends_what_counts() {
+        let whole = written(&records());
+        let all = parse(&whole).unwrap();
+        for bit in 0..whole.len() * 8 {
+            let mut flipped = whole.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+
+            let claims = parse(&flipped);
+
+            assert!(claims.is_none_or(|claims| claims.len < all.len), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn a_record_that_could_not_be_written_is_written_over() {
+        let memory = Memory::new(1 << 20);
+        let (mut journal, _) = open(&memory).unwrap();
+        journal.begin(IDENTITY, &[]).unwrap();
+        memory.fail_all(Call::Write, Fault::Error(Errno::NOSPC));
+        assert_eq!(journal.claim(&[0..1]), Err(Errno::NOSPC));
+        memory.heal();
+
+        journal.claim(&[5..6]).unwrap();
+        drop(journal);
+
+        let (_, claims) = open(&memory).unwrap();
+        assert_eq!(claims.unwrap().placed.ranges(), [5..6]);
+    }
+
+    #[test]
+    fn a_range_that_ends_beyond_all_numbers_does_not_count() {
+        let mut record = vec![1, 0, 0, 0, 1, 0, 0, 0];
+        record.extend_from_slice(&u64::MAX.to_le_bytes());
+        record.extend_from_slice(&2_u64.to_le_bytes());
+        let crc = crc32c(&record);
+        record.extend_from_slice(&crc.to_le_bytes());
+
+        let claims = parse(&[header(IDENTITY), record].concat()).unwrap();
+
+        assert_eq!((claims.len, claims.placed.placed_bytes()), (HEADER_BYTES, 0));
+    }
+
+    proptest! {
+        #[test]
+        fn random_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            parse(&bytes);
+            parse(&[header(IDENTITY), bytes].concat());
+        }
+    }
+
+    type Records<'a> = [(u32, &'a [Range<u64>]); 3];
+
+    fn records() -> Records<'static> {
+        [(CLAIM, &[0..10]), (CLAIM, &[10..30]), (FORGET, &[2..3])]
+    }
+
+    /// The bytes of a journal with these records.
+    fn written(records: &[(u32, &[Range<u64>])]) -> Vec<u8> {
+        let memory = Memory::new(1 << 20);
+        let (mut journal, _) = open(&memory).unwrap();
+        journal.begin(IDENTITY, &[]).unwrap();
+        records.iter().for_each(|(kind, ranges)| journal.record(*kind, ranges).unwrap());
+        let mut bytes = vec![0; usize::try_from(journal.len).unwrap()];
+        write::read_at(&journal.file, &mut bytes, 0).unwrap();
+        bytes
+    }
+
+    fn open(memory: &Memory) -> std::result::Result<(Journal, Option<Claims>), JournalError> {
+        Journal::open(&root(memory), name())
+    }
+
+    fn root(memory: &Memory) -> Arc<Dir> {
+        Arc::clone(TargetDirs::new(memory.root()).unwrap().root())
+    }
+
+    fn name() -> TempName {
+        TempName::found_again(&[1; 32], b"journal", b"f")
+    }
+
+    fn names() -> crate::file::disk::temp_name::TempNames {
+        crate::file::disk::temp_name::TempNames::new(5)
+    }
+}

@@ -99,3 +99,255 @@ impl Kept {
         let _ = self.journal.remove(dir);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use crate::file::disk::memory::{Call, Fault, Lie, Memory};
+    use crate::file::disk::target_dirs::{Dir, TargetDirs};
+    use crate::file::journal::{Identity, JournalError};
+    use crate::file::kept::Keep;
+    use crate::file::part::{Part, Replace};
+    use crate::wire::message::Mtime;
+    use rustix::io::Errno;
+
+    const SIZE: u64 = 40_000;
+
+    #[test]
+    fn what_was_brought_to_the_disk_is_there_for_the_next_session() {
+        let memory = Memory::new(1 << 20);
+        let mut part = Part::keep(root(&memory), b"f", &keep(1)).unwrap();
+        write(&mut part, 0, 10_000);
+        part.checkpoint().unwrap();
+        write(&mut part, 20_000, 5_000);
+        part.checkpoint().unwrap();
+        write(&mut part, 30_000, 10);
+        let memory = memory.kill();
+        drop(part);
+
+        let (mut part, placed) = Part::go_on(root(&memory), b"f", &keep(1)).unwrap().unwrap();
+
+        assert_eq!(placed.ranges(), [0..10_000, 20_000..25_000]);
+        assert!(is_right(&mut part, placed.ranges()));
+    }
+
+    #[test]
+    fn a_session_that_ends_in_order_leaves_all_that_came() {
+        let memory = Memory::new(1 << 20);
+        let mut part = Part::keep(root(&memory), b"f", &keep(1)).unwrap();
+        write(&mut part, 7, 100);
+        drop(part);
+
+        let (_, placed) = Part::go_on(root(&memory), b"f", &keep(1)).unwrap().unwrap();
+
+        assert_eq!(placed.ranges(), [7..107]);
+    }
+
+    #[test]
+    fn a_part_of_which_nothing_came_or_that_got_its_name_or_is_wrong_leaves_nothing() {
+        type End = fn(Part);
+        let ends: [(End, usize); 3] =
+            [(drop, 0), (|part| part.publish(b"f", Replace::Nothing).unwrap(), 1), (Part::discard, 0)];
+        for (at, (end, names)) in ends.into_iter().enumerate() {
+            let memory = Memory::new(1 << 20);
+            let mut part = Part::keep(root(&memory), b"f", &keep(1)).unwrap();
+            if at > 0 {
+                write(&mut part, 0, 100);
+                part.checkpoint().unwrap();
+            }
+
+            end(part);
+
+            assert_eq!(count(&memory), names, "end {at}");
+        }
+    }
+
+    #[test]
+    fn nobody_else_goes_on_with_it_or_writes_it_meanwhile() {
+        let memory = Memory::new(1 << 20);
+        let mut part = Part::keep(root(&memory), b"f", &keep(1)).unwrap();
+        write(&mut part, 0, 100);
+        part.checkpoint().unwrap();
+
+        assert!(Part::go_on(root(&memory), b"f", &keep(2)).unwrap().is_none());
+        assert!(matches!(Part::go_on(root(&memory), b"f", &keep(1)), Err(JournalError::Locked)));
+        assert!(matches!(Part::keep(root(&memory), b"f", &keep(1)), Err(JournalError::Locked)));
+    }
+
+    #[test]
+    fn another_size_clips_what_is_there() {
+        let memory = Memory::new(1 << 20);
+        let mut part = Part::keep(root(&memory), b"f", &keep(1)).unwrap();
+        write(&mut part, 0, 10_000);
+        drop(part);
+        let identity = Identity { size: 3_000, ..keep(1).identity };
+
+        let (mut part, placed) =
+            Part::go_on(root(&memory), b"f", &Keep { identity, ..keep(1) }).unwrap().unwrap();
+
+        assert_eq!(placed.ranges(), [0..3_000]);
+        assert_eq!(part.len().unwrap(), 3_000);
+    }
+
+    #[test]
+    fn a_claim_without_its_bytes_does_not_count() {
+        let memory = Memory::new(1 << 20);
+        let mut part = Part::keep(root(&memory), b"f", &keep(1)).unwrap();
+        write(&mut part, 0, 10_000);
+        part.checkpoint().unwrap();
+        part.set_len(4_000).unwrap();
+        drop(part);
+
+        let (_, placed) = Part::go_on(root(&memory), b"f", &keep(1)).unwrap().unwrap();
+
+        assert_eq!(placed.ranges(), [0..4_000]);
+    }
+
+    #[test]
+    fn a_part_that_was_made_read_only_is_gone_on_with() {
+        let memory = Memory::new(1 << 20);
+        let mut part = Part::keep(root(&memory), b"f", &keep(1)).unwrap();
+        write(&mut part, 0, 100);
+        part.checkpoint().unwrap();
+        part.set_metadata(0o444, keep(1).identity.mtime).unwrap();
+        drop(part);
+
+        let (mut part, _) = Part::go_on(root(&memory), b"f", &keep(1)).unwrap().unwrap();
+
+        write(&mut part, 100, 100);
+    }
+
+    #[test]
+    fn whenever_the_power_goes_what_is_claimed_is_on_the_disk() {
+        assert_eq!(false_claim(|_| {}), None);
+    }
+
+    #[test]
+    fn without_the_sync_of_the_part_a_claim_may_be_false() {
+        assert!(false_claim(|memory| memory.deceive(Lie::Files)).is_some());
+    }
+
+    #[test]
+    fn a_claim_before_the_sync_of_the_part_may_be_false() {
+        assert!(false_claim(|memory| memory.deceive(Lie::FilesLate)).is_some());
+    }
+
+    #[test]
+    fn what_a_checkpoint_has_claimed_outlives_the_power() {
+        assert_eq!(lost_claim(|_| {}), None);
+        // It bites: so a directory whose sync is forgotten would be noticed.
+        assert!(lost_claim(|memory| memory.deceive(Lie::Directories)).is_some());
+    }
+
+    #[test]
+    fn a_journal_that_cannot_be_written_costs_only_the_way_back() {
+        let memory = Memory::new(SIZE);
+        let mut part = Part::keep(root(&memory), b"f", &keep(1)).unwrap();
+        write(&mut part, 0, 30_000);
+        let filler = crate::file::disk::write::open_or_create(root(&memory).handle(), b"filler").unwrap();
+        while crate::file::disk::write::free_bytes(root(&memory).handle()).unwrap() > 0
+            && let at = crate::file::disk::write::stat_of(&filler).unwrap().size
+            && crate::file::disk::write::write_all_at(&filler, &[1; 512], at).is_ok()
+        {}
+
+        part.checkpoint().unwrap();
+
+        part.publish(b"g", Replace::Nothing).unwrap();
+    }
+
+    #[test]
+    fn a_sync_that_fails_is_told() {
+        let memory = Memory::new(1 << 20);
+        let mut part = Part::keep(root(&memory), b"f", &keep(1)).unwrap();
+        write(&mut part, 0, 100);
+        memory.fail_all(Call::SyncData, Fault::Error(Errno::IO));
+
+        assert_eq!(part.checkpoint(), Err(Errno::IO));
+    }
+
+    /// The power goes at each call of a session with several checkpoints. What of a part is claimed and is not there.
+    fn false_claim(spoil: impl Fn(&Memory)) -> Option<String> {
+        each_power_loss(spoil, |memory, _| {
+            let (mut part, placed) = Part::go_on(root(memory), b"f", &keep(1)).unwrap()?;
+            (!is_right(&mut part, placed.ranges())).then(|| format!("{:?}", placed.ranges()))
+        })
+    }
+
+    /// What a checkpoint had claimed before the power went, and is not claimed behind it.
+    fn lost_claim(spoil: impl Fn(&Memory)) -> Option<String> {
+        each_power_loss(spoil, |memory, claimed| {
+            let found = Part::go_on(root(memory), b"f", &keep(1)).unwrap();
+            let placed = found.map_or(0, |(_, placed)| placed.placed_bytes());
+            (placed < claimed).then(|| format!("{placed} of {claimed} bytes"))
+        })
+    }
+
+    fn each_power_loss(
+        spoil: impl Fn(&Memory),
+        wrong: impl Fn(&Memory, u64) -> Option<String>,
+    ) -> Option<String> {
+        let session = |memory: &Memory| {
+            let mut claimed = 0;
+            let Ok(dirs) = TargetDirs::new(memory.root()) else { return claimed };
+            let Ok(mut part) = Part::keep(Arc::clone(dirs.root()), b"f", &keep(1)) else { return claimed };
+            for step in 0..4 {
+                let is_written = part.write_at(step * 9_000, &content(step * 9_000, 9_000)).is_ok();
+                if !is_written || part.checkpoint().is_err() {
+                    return claimed;
+                }
+                claimed = (step + 1) * 9_000;
+            }
+            claimed
+        };
+        let calm = Memory::new(1 << 20);
+        session(&calm);
+        let calls = calm.calls().len();
+        assert!(calls > 10);
+        (0..calls).find_map(|call| {
+            let memory = Memory::new(1 << 20);
+            spoil(&memory);
+            memory.fail_at(call, Fault::PowerLoss);
+            let claimed = session(&memory);
+            (0..15).find_map(|seed| {
+                let why = wrong(&memory.crash(seed), claimed)?;
+                Some(format!("call {call}, seed {seed}: {why}"))
+            })
+        })
+    }
+
+    fn keep(owner: u8) -> Keep {
+        let mtime = Mtime { secs: 5, nanos: 6 };
+        Keep { owner: [owner; 32], identity: Identity { size: SIZE, mtime }, syncs: true }
+    }
+
+    fn content(offset: u64, len: u64) -> Vec<u8> {
+        (offset..offset + len).map(|at| (at % 251).to_le_bytes()[0] | 1).collect()
+    }
+
+    fn write(part: &mut Part, offset: u64, len: u64) {
+        part.write_at(offset, &content(offset, len)).unwrap();
+    }
+
+    fn is_right(part: &mut Part, ranges: &[std::ops::Range<u64>]) -> bool {
+        ranges.iter().all(|range| {
+            let mut buffer = vec![0; usize::try_from(range.end - range.start).unwrap()];
+            part.read_back(range.start, &mut buffer).is_ok()
+                && buffer == content(range.start, range.end - range.start)
+        })
+    }
+
+    fn root(memory: &Memory) -> Arc<Dir> {
+        Arc::clone(TargetDirs::new(memory.root()).unwrap().root())
+    }
+
+    fn count(memory: &Memory) -> usize {
+        let mut names = 0;
+        crate::file::disk::write::any_name(root(memory).handle(), |_, _| {
+            names += 1;
+            false
+        })
+        .unwrap();
+        names
+    }
+}

@@ -2,7 +2,8 @@
 //!
 //! Sending: [`walk`] lists trees into entries, [`selection`] says which, [`source`] reads one found file into
 //! chunks. Receiving: [`target`] decides what is needed and places it, [`part`] holds an unfinished file beside its
-//! name, [`journal`] and [`kept`] let another session go on with it, [`publish`] syncs and renames. Every name passes through [`path`], every system call through [`disk`].
+//! name, [`journal`] and [`kept`] let another session go on with it, [`sweep`] removes
+//! what nobody came back for, [`publish`] syncs and renames. Every name passes through [`path`], every system call through [`disk`].
 pub mod disk;
 pub mod failure;
 pub mod journal;
@@ -12,5 +13,6 @@ pub mod path;
 pub mod publish;
 pub mod selection;
 pub mod source;
+pub mod sweep;
 pub mod target;
 pub mod walk;

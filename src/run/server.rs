@@ -389,7 +389,9 @@ impl Server {
             .filter(|(_, live)| live.peer_key == Some(key))
             .filter_map(|(id, live)| Some((*id, live.session.upgrade()?, live.place.clone())))
             .filter(|(id, session, _)| {
-                request.previous() == Some(*id) || session.silent_for() >= limits::GONE_AFTER
+                request.previous() == Some(*id)
+                    || session.is_adrift()
+                    || session.silent_for() >= limits::GONE_AFTER
             })
             .map(|(_, session, place)| (session, place))
             .collect();

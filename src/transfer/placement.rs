@@ -277,7 +277,46 @@ mod tests {
         assert_eq!(placement.contiguous_from(u64::MAX - 1), u64::MAX);
     }
 
+    #[test]
+    fn what_lies_beyond_a_size_is_left_out_and_the_longest_ranges_stay() {
+        let mut placement = Placement::new(None);
+        for range in [0..5, 10..30, 40..42, 50..90] {
+            placement.cover(range);
+        }
+
+        let within = placement.within(60, 2);
+
+        assert_eq!(within.ranges(), [10..30, 50..60]);
+        assert_eq!(within.placed_bytes(), 30);
+        assert_eq!(placement.within(60, 9).placed_bytes(), 37);
+        assert!(placement.within(0, 9).ranges().is_empty());
+    }
+
     proptest! {
+        #[test]
+        fn covering_and_uncovering_agree_with_a_bitmap(
+            steps in prop::collection::vec((0_u64..60, 0_u64..20, any::<bool>()), 0..60)
+        ) {
+            let mut placement = Placement::new(None);
+            let mut bitmap = [false; 80];
+
+            for (start, len, is_placed) in steps {
+                match is_placed {
+                    true => placement.cover(start..start + len),
+                    false => placement.uncover(start..start + len),
+                }
+                let range = usize::try_from(start).unwrap()..usize::try_from(start + len).unwrap();
+                bitmap[range].fill(is_placed);
+                let runs = (0..80).filter(|&i| bitmap[i] && (i == 0 || !bitmap[i - 1])).count();
+
+                prop_assert_eq!(placement.placed_bytes(), bitmap.iter().filter(|&&placed| placed).count() as u64);
+                prop_assert_eq!(placement.range_count(), runs);
+                for (at, &placed) in (0..).zip(&bitmap) {
+                    prop_assert_eq!(placement.contiguous_from(at) > at, placed);
+                }
+            }
+        }
+
         #[test]
         fn it_agrees_with_a_bitmap(steps in prop::collection::vec((0_u64..70, 0_u64..12), 0..60)) {
             let mut placement = Placement::new(Some(64));

@@ -8,6 +8,7 @@
 //! memory at the end.
 
 mod raw;
+mod resume;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -18,8 +19,8 @@ use crate::{
     wire::{
         frame::{FileEnd, Frame, Placed},
         message::{
-            DigestKind, Entries, FileFailed, Finish, Intent, Kind, Listed, Message, Mtime, Open, Outcomes,
-            Overwrite, Ping, Receipt, StreamEnd, Unlisted, Wants,
+            Check, DigestKind, Entries, FileFailed, Finish, Intent, Kind, Listed, Message, Mtime, Open,
+            Outcomes, Overwrite, Ping, Receipt, Resume, StreamEnd, Sums, Unlisted, Wants,
         },
     },
 };
@@ -1205,6 +1206,7 @@ fn senders_frames() -> Vec<Frame> {
         listed(1),
         Frame::Message(Message::FileFailed(FileFailed { file: 0, code: Code::File, text: String::new() })),
         Frame::Message(Message::Finish(Finish::default())),
+        Frame::Message(Message::Sums(Sums { file: 0, first: 0, sums: vec![0] })),
     ]
 }
 
@@ -1214,6 +1216,8 @@ fn receivers_frames() -> Vec<Frame> {
         credit(1, &[]),
         want(0, Want::Content),
         outcome(0, Outcome::Kept),
+        Frame::Message(Message::Resume(Resume { file: 0, kept: Vec::new() })),
+        Frame::Message(Message::Check(Check { file: 0, first: 0, count: 1 })),
         Frame::Message(Message::Receipt(Receipt::default())),
     ]
 }

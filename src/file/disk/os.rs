@@ -229,6 +229,7 @@ fn told(stat: &fs::Stat) -> Stat {
         size: number(stat.st_size, 0),
         blocks_bytes: number::<_, u64>(stat.st_blocks, 0).saturating_mul(STAT_BLOCK_BYTES),
         mtime: Mtime { secs: number(stat.st_mtime, 0), nanos: number(stat.st_mtime_nsec, 0) },
+        ctime_secs: number(stat.st_ctime, 0),
     }
 }
 

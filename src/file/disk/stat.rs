@@ -21,6 +21,8 @@ pub struct Stat {
     pub blocks_bytes: u64,
     /// Last change of its content.
     pub mtime: Mtime,
+    /// Last change of anything about it, seconds since 1970; nobody can set it. 0 on a disk in memory.
+    pub ctime_secs: i64,
 }
 
 impl Stat {

@@ -319,6 +319,115 @@ fn open(path: &Path) -> Result<OpenSource, SourceError> {
     Sources::new().open(&listed(path), DigestKind::Sha256, CHUNK)
 }
 
+#[test]
+fn what_a_receiver_lacks_comes_first_and_the_digest_is_over_all() {
+    let len = 5 * CHUNK + 7;
+    let content = bytes(len);
+    let whole = len as u64;
+    let chunk = CHUNK as u64;
+    let kepts: [&[(u64, u64)]; 6] = [
+        &[(0, 2 * chunk)],
+        &[(3, 10), (chunk, chunk), (4 * chunk + 1, 2)],
+        &[(whole - 1, 1)],
+        &[(0, whole)],
+        &[(1, whole - 1)],
+        &[(0, 1), (2, 1), (4, 1)],
+    ];
+    for kept in kepts {
+        // Whatever part of the hashing finds its time before all was handed out.
+        for hash_after in [0, 1, 3, usize::MAX] {
+            let dir = tempfile::tempdir().unwrap();
+            let mut source = resumed(&file(&dir, &content), kept);
+
+            let (pieces, end) = drain_resumed(&mut source, hash_after);
+
+            let mut is_there = vec![false; len];
+            for &(offset, len) in kept {
+                is_there[usize::try_from(offset).unwrap()..usize::try_from(offset + len).unwrap()].fill(true);
+            }
+            for (offset, bytes, crc) in pieces {
+                let range = usize::try_from(offset).unwrap()..usize::try_from(offset).unwrap() + bytes.len();
+                assert_eq!(bytes, content[range.clone()]);
+                assert_eq!(crc, crc32c(&bytes));
+                assert!(bytes.len() <= CHUNK);
+                assert!(is_there[range.clone()].iter().all(|there| !there), "{kept:?}: {range:?} came twice");
+                is_there[range].fill(true);
+            }
+            assert!(is_there.iter().all(|&there| there), "{kept:?}: something is lacked");
+            assert_eq!(end, (whole, sha256(&content)), "{kept:?}");
+        }
+    }
+}
+
+#[test]
+fn a_hole_that_a_receiver_lacks_comes_as_a_hole() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("sparse");
+    let sparse = File::create(&path).unwrap();
+    sparse.set_len(8 << 20).unwrap();
+    sparse.write_all_at(&bytes(CHUNK), 6 << 20).unwrap();
+    let mut source = resumed(&path, &[(0, 1 << 20)]);
+    let mut buffer = Vec::new();
+
+    let first = source.next_lacked(&mut buffer).unwrap();
+
+    let Some(Piece::Hole { offset, len }) = first else {
+        // This file system fills holes.
+        assert!(matches!(first, Some(Piece::Data { .. })));
+        return;
+    };
+    assert_eq!(offset, 1 << 20);
+    assert!(len <= 5 << 20);
+}
+
+#[test]
+fn sums_are_those_of_the_blocks() {
+    let dir = tempfile::tempdir().unwrap();
+    let block = usize::try_from(limits::SUM_BLOCK_BYTES).unwrap();
+    let content = bytes(2 * block + 5);
+    let source = open(&file(&dir, &content)).unwrap();
+
+    assert_eq!(source.sums(0, 3).unwrap(), content.chunks(block).map(crc32c).collect::<Vec<_>>());
+    assert_eq!(source.sums(2, 1).unwrap(), [crc32c(&content[2 * block..])]);
+}
+
+#[test]
+fn the_sums_of_a_file_that_changed_are_not_told() {
+    // protocol.md [REPAIR-2]
+    let dir = tempfile::tempdir().unwrap();
+    let path = file(&dir, &bytes(100));
+    let source = open(&path).unwrap();
+    append(&path);
+
+    assert!(matches!(source.sums(0, 1), Err(SourceError::Changed { .. })));
+}
+
+fn resumed(path: &Path, kept: &[(u64, u64)]) -> ResumedSource {
+    let kept: Vec<_> = kept.iter().map(|&(offset, len)| Span { offset, len }).collect();
+    Sources::new().open_resumed(&listed(path), DigestKind::Sha256, CHUNK, &kept).unwrap()
+}
+
+type Data = (u64, Vec<u8>, u32);
+
+/// All pieces and the end; behind each so many pieces, a step of hashing.
+fn drain_resumed(source: &mut ResumedSource, hash_after: usize) -> (Vec<Data>, (u64, [u8; 32])) {
+    let mut buffer = Vec::new();
+    let mut pieces = Vec::new();
+    loop {
+        if pieces.len() >= hash_after {
+            source.hash_ahead(&mut buffer).unwrap();
+        }
+        match source.next_lacked(&mut buffer).unwrap() {
+            Some(Piece::Data { offset, bytes, crc }) => pieces.push((offset, bytes, crc)),
+            Some(other) => panic!("{other:?} in a file without holes"),
+            None if source.hash_ahead(&mut buffer).unwrap() => {}
+            None => break,
+        }
+    }
+    let Piece::End { size, digest } = source.end().unwrap() else { panic!("that is the end") };
+    (pieces, (size, digest))
+}
+
 fn listed(path: &Path) -> Origin {
     founds(path).pop().unwrap()
 }

@@ -5,7 +5,7 @@ use rustix::io::Errno;
 use super::ProtocolViolation;
 use super::examine::dir_failure;
 use super::ledger::{Ledger, failed};
-use super::resume::keep_failure;
+use super::resume::new_part;
 use super::tree::{Incoming, Stage, Tree};
 use crate::file::disk::{Handle, write};
 use crate::file::failure::Failure;
@@ -316,14 +316,7 @@ impl Tree {
             None => {
                 let path = &incoming.path;
                 let dir = self.dirs.open(path.split_last().0, true).map_err(|error| dir_failure(&error))?;
-                let part = match keep {
-                    Some(keep) => {
-                        Part::keep(dir, path.split_last().1, &keep).map_err(|error| keep_failure(error, path))?
-                    }
-                    None => Part::create(dir, &mut self.names)
-                        .map_err(|errno| Failure::of(errno, "create it", path.as_bytes()))?,
-                };
-                let part = receiving.part.insert(part);
+                let part = receiving.part.insert(new_part(dir, path, keep, &mut self.names)?);
                 if let Some(size) = incoming.size
                     && size > limits::CHUNK_BYTES as u64
                     && !incoming.sparse

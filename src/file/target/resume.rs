@@ -3,12 +3,15 @@
 //! What is kept is wanted no more, and its bytes are read back for the digest while nothing else is at hand: content is
 //! never kept waiting by the proof of what was there before.
 
+use std::sync::Arc;
+
 use super::examine::dir_failure;
 use super::ledger::Ledger;
 use super::receive::Receiving;
 use super::repair::spans;
 use super::tree::{Incoming, Stage, Tree};
 use crate::file::disk::target_dirs::Dir;
+use crate::file::disk::temp_name::TempNames;
 use crate::file::failure::Failure;
 use crate::file::journal::{Identity, JournalError};
 use crate::file::kept::Keep;
@@ -61,8 +64,10 @@ impl Tree {
             Err(error) => return Err(dir_failure(&error)),
         };
         let failed = |error| keep_failure(error, path);
-        let Some((mut part, placement)) = Part::go_on(dir, name, keep).map_err(failed)? else {
-            return Ok(None);
+        let (mut part, placement) = match Part::go_on(dir, name, keep) {
+            Ok(Some(left)) => left,
+            Ok(None) | Err(JournalError::Foreign) => return Ok(None),
+            Err(error) => return Err(failed(error)),
         };
         if placement.placed_bytes() == 0 {
             return Ok(None);
@@ -133,17 +138,30 @@ impl Tree {
     }
 }
 
-/// Why a part cannot be had that another session may go on with.
-pub(super) fn keep_failure(error: JournalError, path: &RelPath) -> Failure {
+/// A part of `path` in `dir`: one that another session may go on with, if it is to be kept and nothing of somebody else
+/// stands where it has to be.
+pub(super) fn new_part(
+    dir: Arc<Dir>,
+    path: &RelPath,
+    keep: Option<Keep>,
+    names: &mut TempNames,
+) -> Result<Part, Failure> {
+    if let Some(keep) = keep {
+        match Part::keep(Arc::clone(&dir), path.split_last().1, &keep) {
+            Err(JournalError::Foreign) => {}
+            result => return result.map_err(|error| keep_failure(error, path)),
+        }
+    }
+    Part::create(dir, names).map_err(|errno| Failure::of(errno, "create it", path.as_bytes()))
+}
+
+fn keep_failure(error: JournalError, path: &RelPath) -> Failure {
     match error {
         JournalError::Locked => {
             Failure::new(Code::Busy, path.as_bytes(), "another transfer is writing it; try again later")
         }
-        JournalError::Foreign => {
-            let text = "something of somebody else stands where the unfinished file has to be; remove it";
-            Failure::new(Code::Conflict, path.as_bytes(), text)
-        }
-        JournalError::System(errno) => Failure::of(errno, "open what is there of it", path.as_bytes()),
+        JournalError::System(errno) => Failure::of(errno, "create it", path.as_bytes()),
+        JournalError::Foreign => unreachable!("both callers do without what is not theirs"),
     }
 }
 

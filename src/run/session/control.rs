@@ -63,6 +63,11 @@ impl Session {
         };
     }
 
+    /// Whether it lives without a control connection.
+    pub fn is_adrift(&self) -> bool {
+        self.lock().control.lost.is_some()
+    }
+
     /// Whether this control connection is the one that may speak.
     pub fn has_turn(&self, turn: u32) -> bool {
         self.lock().control.turn == turn

@@ -100,6 +100,7 @@ impl Inode {
             size,
             blocks_bytes: self.pages() * PAGE_BYTES as u64,
             mtime: self.attributes.mtime,
+            ctime_secs: 0,
         }
     }
 

@@ -5,6 +5,7 @@ mod made;
 mod names;
 mod policy;
 mod raw;
+mod resume;
 mod safety;
 
 use std::path::PathBuf;
