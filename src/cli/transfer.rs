@@ -88,7 +88,7 @@ pub struct ClientOptions {
     #[arg(long, value_name = "FILE", conflicts_with = "include")]
     pub retry_failed: Option<PathBuf>,
     /// After the loss of a connection, try for so long to go on [default: 30s; if given, also before the first]
-    #[arg(long, value_name = "TIME", value_parser = units::parse_duration, env = "HAUL_RETRY_FOR", hide_env = true)]
+    #[arg(long, value_name = "TIME", value_parser = peer::parse_patience, env = "HAUL_RETRY_FOR", hide_env = true)]
     pub retry_for: Option<Duration>,
     /// Accept only these digests: a manifest, or sha256:HEX for a single file
     #[arg(long, value_name = "MANIFEST|ALGORITHM:HEX", env = "HAUL_EXPECT", hide_env = true)]

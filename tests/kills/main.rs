@@ -25,6 +25,20 @@ fn what_is_killed_and_started_again_comes_to_the_same_end() {
 
 const SEEDS: [u64; 5] = [0, 1, 2, 3, 4];
 
+#[test]
+fn without_patience_the_first_attempt_is_the_last() {
+    let (here, there) = (Place::in_memory(), Place::in_memory());
+    here.write("file", "content");
+    let serve = there.listen(["serve", "."]);
+    let ticket = serve.ticket.clone();
+    let send = || here.start(["send", "file", &ticket, "--retry-for", "0s"]).end();
+
+    send().with(0);
+    serve.process.kill();
+
+    send().with(3);
+}
+
 /// Over UDP, a server waits for the control connection to come back before it gives up a session.
 #[test]
 fn a_killed_client_that_was_asked_for_patience_waits_until_the_server_has_room() {
