@@ -220,7 +220,7 @@ pub const FLOW_FRESH: Duration = Duration::from_secs(3);
 /// A session from which nothing came for so long makes way for another one of the same client: three heartbeats.
 pub const GONE_AFTER: Duration = Duration::from_secs(3);
 /// After the loss of a connection, a client tries for so long to come back, by default.
-pub const RETRY_FOR: Duration = Duration::from_secs(30);
+pub const RETRY_FOR: Duration = Duration::from_secs(60);
 /// Pause before the first of these attempts; each further one is twice as long.
 pub const RETRY_PAUSE_MIN: Duration = Duration::from_millis(100);
 /// Longest pause between them.
@@ -238,7 +238,10 @@ const _: () = assert!(DISCARD_HELD_BYTES + CREDIT_MAX_BYTES <= RSS_MAX_BYTES);
 const _: () = assert!(RESUME_MIN_BYTES >= CHUNK_BYTES as u64 && RESUME_MIN_BYTES <= CHECKPOINT_BYTES);
 const _: () = assert!(SUMS_PER_FRAME * 4 + 64 <= CONTROL_MAX_BYTES);
 const _: () = assert!(RESUME_SPANS_MAX * 16 + 64 <= CONTROL_MAX_BYTES);
-const _: () = assert!(GONE_AFTER.as_millis() >= 3 * HEARTBEAT.as_millis() && GONE_AFTER.as_millis() <= IDLE_TIMEOUT_MIN.as_millis());
+const _: () = assert!(
+    GONE_AFTER.as_millis() >= 3 * HEARTBEAT.as_millis()
+        && GONE_AFTER.as_millis() <= IDLE_TIMEOUT_MIN.as_millis()
+);
 const _: () = assert!(RETRY_PAUSE_MIN.as_millis() <= RETRY_PAUSE_MAX.as_millis());
 const _: () = assert!(HELLO_MAX_BYTES < PRE_AUTH_MAX_BYTES);
 const _: () = assert!(SEND_QUEUE_BYTES >= CHUNK_MAX_BYTES);

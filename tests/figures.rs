@@ -56,7 +56,10 @@ fn each_end_tells_what_its_kernel_counted_with_its_own_congestion_control() {
         assert!(tcp["min_rtt_s"].as_f64() > Some(0.0) && tcp["rtt_s"].as_f64() > Some(0.0), "{sent}");
         // The kernel counts these in clock ticks, so that a short transfer over a fast machine may show none.
         for field in ["rwnd_limited_s", "sndbuf_limited_s"] {
-            assert!(tcp[field].as_f64().is_some_and(|limited| Some(limited) <= tcp["busy_s"].as_f64()), "{sent}");
+            assert!(
+                tcp[field].as_f64().is_some_and(|limited| Some(limited) <= tcp["busy_s"].as_f64()),
+                "{sent}"
+            );
         }
         for field in ["dsack_dups", "out_of_order_in", "timeouts", "recoveries"] {
             assert!(tcp[field].is_u64() || tcp[field].is_null(), "{sent}");

@@ -27,7 +27,8 @@ fn a_connection_that_is_cut_is_made_again_and_what_came_is_not_sent_again() {
     let proxy = Proxy::start(recv.address(), Manner { cut, ..Manner::default() });
 
     let ticket = recv.over(proxy.address);
-    let send = ["send", "file", &ticket, "--json", "--transport", "tcp", "--streams", "1", "--retry-for", "30s"];
+    let send =
+        ["send", "file", &ticket, "--json", "--transport", "tcp", "--streams", "1", "--retry-for", "30s"];
     let sent = here.start(send).end().with(0).json();
     let received = recv.end().with(0).json();
 
@@ -99,8 +100,7 @@ fn a_pull_goes_on_after_either_end_was_killed() {
     let second = here.start(get);
     second_has_begun(&here.path(""));
     offer.process.kill();
-    let again =
-        Server::start_as_it_is(there.command(haul()).args(["offer", "file", "--listen", &address]));
+    let again = Server::start_as_it_is(there.command(haul()).args(["offer", "file", "--listen", &address]));
 
     assert_eq!(again.ticket, ticket);
     let got = second.end().with(0).json();
@@ -158,7 +158,8 @@ fn a_partial_file_that_was_changed_is_repaired() {
     first.signal(Signal::INT);
     first.end().with(130);
 
-    let part = ours(&there.path("")).into_iter().max_by_key(|path| fs::metadata(path).unwrap().len()).unwrap();
+    let part =
+        ours(&there.path("")).into_iter().max_by_key(|path| fs::metadata(path).unwrap().len()).unwrap();
     let mut bytes = fs::read(&part).unwrap();
     bytes[0] ^= 1;
     fs::write(&part, bytes).unwrap();
@@ -209,7 +210,8 @@ fn who_lost_its_server_says_so_and_gives_up_in_time() {
 fn until_claimed(dir: &Path) {
     const HEADER_BYTES: u64 = 32;
     until(|| {
-        let lens: Vec<u64> = ours(dir).iter().filter_map(|path| Some(fs::metadata(path).ok()?.len())).collect();
+        let lens: Vec<u64> =
+            ours(dir).iter().filter_map(|path| Some(fs::metadata(path).ok()?.len())).collect();
         lens.len() == 2 && lens.iter().all(|&len| len > HEADER_BYTES)
     });
 }

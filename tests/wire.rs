@@ -411,7 +411,10 @@ fn frames() -> BTreeMap<&'static str, Frame> {
         ("discard", Message::Discard(Discard { digest: DigestKind::Blake3 })),
         ("resume", resume(&[(0, 64 << 20), (96 << 20, 1 << 20)])),
         ("check", Message::Check(Check { file: 1, first: 0, count: 2 })),
-        ("sums", Message::Sums(Sums { file: 1, first: 0, sums: vec![crc32c(&[0; 1 << 20]), crc32c(b"hello")] })),
+        (
+            "sums",
+            Message::Sums(Sums { file: 1, first: 0, sums: vec![crc32c(&[0; 1 << 20]), crc32c(b"hello")] }),
+        ),
         (
             "raw-report-unknown",
             Message::RawReport(RawReport {

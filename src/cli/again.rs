@@ -21,6 +21,11 @@ use crate::{
     units,
 };
 
+/// Reads the value of `--retry-for`.
+pub fn parse_retry_for(text: &str) -> Result<Duration, units::UnitError> {
+    if text == "never" { Ok(Duration::ZERO) } else { units::parse_duration(text) }
+}
+
 /// How long a client tries to come back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Patience {

@@ -29,8 +29,8 @@ use crate::{
     limits,
     run::{
         client::{Client, Wish},
-        connect::Peer,
         clock,
+        connect::Peer,
     },
     units::Bitrate,
     wire::message::Intent,
@@ -196,7 +196,9 @@ impl Landing {
     fn has_parts(&self) -> bool {
         let target::Place::Directory { root, .. } = &self.place else { return false };
         std::fs::read_dir(root).is_ok_and(|names| {
-            names.flatten().any(|name| name.file_name().as_bytes().starts_with(crate::file::path::TEMP_PREFIX))
+            names
+                .flatten()
+                .any(|name| name.file_name().as_bytes().starts_with(crate::file::path::TEMP_PREFIX))
         })
     }
 }

@@ -19,7 +19,7 @@ use crate::{
         home::Home,
     },
     security::{Address, HostPort, KeyHash, ProofKey, Ticket, TicketError},
-    units::{self, UnitError},
+    units,
 };
 
 /// The variable that a ticket may come from, so that it stands on no command line.
@@ -175,14 +175,6 @@ pub fn parse_timeout(text: &str) -> Result<Duration, String> {
         return Err(format!("at least {least}s: a peer that has nothing to say is heard from once a second"));
     }
     Ok(timeout)
-}
-
-/// Reads `--retry-for`: no time at all is one, too.
-pub fn parse_patience(text: &str) -> Result<Duration, UnitError> {
-    match units::parse_duration(text) {
-        Err(UnitError::Zero) => Ok(Duration::ZERO),
-        parsed => parsed,
-    }
 }
 
 /// Default of `--timeout`, as text for the help.

@@ -87,8 +87,9 @@ pub struct ClientOptions {
     /// Only files that failed in an earlier run, whose --json result FILE is
     #[arg(long, value_name = "FILE", conflicts_with = "include")]
     pub retry_failed: Option<PathBuf>,
-    /// After the loss of a connection, try for so long to go on [default: 30s; if given, also before the first]
-    #[arg(long, value_name = "TIME", value_parser = peer::parse_patience, env = "HAUL_RETRY_FOR", hide_env = true)]
+    /// After the loss of a connection, try for so long to go on; or `never` [default: 1m; if given, also before the
+    /// first connection]
+    #[arg(long, value_name = "TIME", value_parser = again::parse_retry_for, env = "HAUL_RETRY_FOR", hide_env = true)]
     pub retry_for: Option<Duration>,
     /// Accept only these digests: a manifest, or sha256:HEX for a single file
     #[arg(long, value_name = "MANIFEST|ALGORITHM:HEX", env = "HAUL_EXPECT", hide_env = true)]
@@ -361,12 +362,18 @@ pub fn interruption() -> RunError {
 pub fn progress(running: &Running) -> Progress {
     let counts = running.results.counts();
     let (phase, listing, bytes_done, listing_complete) = running.session.look(|role| match role {
-        Role::Sender(sender) => {
-            (Phase::Sending, sender.announced(), sender.placed_bytes() + sender.resumed_bytes(), sender.listed().is_some())
-        }
-        Role::Receiver(receiver) => {
-            (Phase::Receiving, receiver.announced(), receiver.placed_bytes() + receiver.resumed_bytes(), receiver.listed().is_some())
-        }
+        Role::Sender(sender) => (
+            Phase::Sending,
+            sender.announced(),
+            sender.placed_bytes() + sender.resumed_bytes(),
+            sender.listed().is_some(),
+        ),
+        Role::Receiver(receiver) => (
+            Phase::Receiving,
+            receiver.announced(),
+            receiver.placed_bytes() + receiver.resumed_bytes(),
+            receiver.listed().is_some(),
+        ),
         Role::Lister(found) => {
             let files = found.entries.len() as u64;
             (Phase::Listing, Announced { files, ..Announced::default() }, 0, false)

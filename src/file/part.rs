@@ -159,6 +159,18 @@ impl Part {
         Ok(Some((Self { dir, temp, file: Some(file), published: false, kept }, placed)))
     }
 
+    /// Removes what another session has left of `name`, of which nothing is wanted any more.
+    pub fn remove_left(dir: &Dir, name: &[u8], owner: &[u8; 32]) {
+        let journal_name = journal_name(owner, name);
+        if !matches!(write::stat(dir.handle(), journal_name.as_bytes()), Ok(Some(_))) {
+            return;
+        }
+        // Somebody else may be writing it.
+        let Ok((journal, _)) = Journal::open(dir, journal_name) else { return };
+        let _ = write::unlink(dir.handle(), part_name(owner, name).as_bytes());
+        let _ = journal.remove(dir);
+    }
+
     /// What is allocated for what another session has left of `name`, bytes.
     pub fn allocated(dir: &Dir, name: &[u8], owner: &[u8; 32]) -> u64 {
         let there = write::stat(dir.handle(), part_name(owner, name).as_bytes());
@@ -204,7 +216,8 @@ impl Part {
     pub fn zero(&mut self, offset: u64, len: u64, scratch: &mut [u8]) -> Result<()> {
         let mut at = offset;
         while at < offset + len {
-            let step = usize::try_from(offset + len - at).map_or(scratch.len(), |left| left.min(scratch.len()));
+            let step =
+                usize::try_from(offset + len - at).map_or(scratch.len(), |left| left.min(scratch.len()));
             let buffer = &mut scratch[..step];
             self.read_back(at, buffer)?;
             if buffer.iter().any(|&byte| byte != 0) {

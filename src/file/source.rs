@@ -180,7 +180,8 @@ impl OpenSource {
         let mut sums = Vec::new();
         for number in first..first + count {
             let offset = number * limits::SUM_BLOCK_BYTES;
-            let len = usize::try_from(limits::SUM_BLOCK_BYTES.min(size - offset)).expect("a block fits memory");
+            let len =
+                usize::try_from(limits::SUM_BLOCK_BYTES.min(size - offset)).expect("a block fits memory");
             if read::read_at(&self.file, offset, len, offset + len as u64 == size, &mut buffer)? != len {
                 return Err(SourceError::Changed { what: SIZE });
             }

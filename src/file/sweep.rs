@@ -62,9 +62,9 @@ impl Level {
                 swept.bytes += bytes;
             }
         }
-        others.retain(|name| {
-            matches!(write::stat(&dir, name), Ok(Some(stat)) if stat.kind == FileKind::Directory)
-        });
+        others.retain(
+            |name| matches!(write::stat(&dir, name), Ok(Some(stat)) if stat.kind == FileKind::Directory),
+        );
         Self { dir, directories: others }
     }
 }

@@ -139,7 +139,13 @@ impl Ended {
     pub fn after(mut self, before: Self) -> Self {
         let is_lost = matches!(self.report.cause, Some(Cause::Connection | Cause::TimedOut | Cause::Busy));
         if self.session.is_none() && is_lost {
-            return Self { report: Report { elapsed_s: before.report.elapsed_s + self.report.elapsed_s, ..before.report }, ..before };
+            return Self {
+                report: Report {
+                    elapsed_s: before.report.elapsed_s + self.report.elapsed_s,
+                    ..before.report
+                },
+                ..before
+            };
         }
         self.report.add_before(&before.report);
         self

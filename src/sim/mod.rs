@@ -10,6 +10,7 @@
 //!   figures    what a person would measure
 //!   cell       one line of a table: a link, a file, a law, several seeds
 //!   window     holds a sender to its window
+//!   restarts   sessions that end badly, one after the other, on a disk that fails
 //!   world      a whole client and a whole server over both carriers, and everything that can go wrong
 //! ```
 
@@ -21,6 +22,7 @@ mod flows;
 mod forger;
 mod lane;
 mod rival;
+mod restarts;
 mod road;
 #[cfg(test)]
 mod tests;
@@ -32,5 +34,6 @@ pub use cell::{Cell, Outcome};
 pub use figures::{Figures, SESSION_ROUNDS, ideal_rate, jain, median};
 pub use flows::Flows;
 pub use lane::{LaneConfig, LaneReport};
+pub use restarts::Restarts;
 pub use rival::RivalConfig;
 pub use world::{Fault, Plan, Tally, World};

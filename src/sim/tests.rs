@@ -7,7 +7,7 @@ mod rivals;
 
 use std::time::Duration;
 
-use super::{Cell, Fault, Flows, LaneConfig, Plan, World, jain};
+use super::{Cell, Fault, Flows, LaneConfig, Plan, Restarts, World, jain};
 use crate::{datagram::congestion::Congestion, link::LinkConfig};
 
 const ENOUGH: Duration = Duration::from_secs(120);
@@ -32,7 +32,32 @@ fn one_seed() {
 }
 
 #[test]
+fn whatever_ends_sessions_another_one_makes_everything_right() {
+    let all: Vec<_> = (0..150).map(Restarts::check).collect();
+    let failures: Vec<_> = all.iter().filter_map(|run| run.as_ref().err().cloned()).take(2).collect();
+    assert!(failures.is_empty(), "{}", failures.join("\n\n"));
+
+    let seen = |what: fn(&Restarts) -> u64| all.iter().flatten().map(what).sum::<u64>();
+    assert!(seen(|run| run.cuts) > 50 && seen(|run| run.kills) > 50 && seen(|run| run.power_losses) > 50);
+    assert!(seen(|run| run.faults) > 50);
+    assert!(seen(|run| run.resumed_bytes) > 50 << 20, "{} bytes", seen(|run| run.resumed_bytes));
+    assert!(seen(|run| run.checks) > 5, "{} checks", seen(|run| run.checks));
+}
+
+/// Replays what a failure names.
+#[test]
+fn one_story() {
+    if let Ok(seed) = std::env::var("HAUL_RESTARTS_SEED") {
+        let seed = seed.parse().expect("HAUL_RESTARTS_SEED is a number");
+        if let Err(why) = Restarts::check(seed) {
+            panic!("{why}");
+        }
+    }
+}
+
+#[test]
 fn a_seed_gives_the_same_world_twice() {
+    assert_eq!(Restarts::check(5).unwrap(), Restarts::check(5).unwrap());
     for seed in [3, 19, 24] {
         assert_eq!(World::check(seed).unwrap(), World::check(seed).unwrap());
     }

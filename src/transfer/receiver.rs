@@ -313,7 +313,7 @@ impl Receiver {
         Ok(())
     }
 
-    /// The target has these ranges of a file, and wants the rest and the end.
+    /// The target has these ranges of a file, and wants the rest and the end. protocol.md [RESUME-3]
     fn on_resume(&mut self, file: u64, kept: Vec<Span>) {
         let Some(open) = self.open.get_mut(&file) else { return };
         let bytes = kept.iter().map(|span| span.len).sum();

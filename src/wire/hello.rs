@@ -29,8 +29,7 @@ pub const FEATURE_DISCARD: u64 = 8;
 /// Feature bit: RESUME, CHECK and SUMS are known.
 pub const FEATURE_RESUME: u64 = 16;
 /// Feature bits that this program has.
-pub const FEATURES: u64 =
-    FEATURE_BLAKE3 | FEATURE_UDP | FEATURE_REJOIN | FEATURE_DISCARD | FEATURE_RESUME;
+pub const FEATURES: u64 = FEATURE_BLAKE3 | FEATURE_UDP | FEATURE_REJOIN | FEATURE_DISCARD | FEATURE_RESUME;
 /// Longest agent text, bytes.
 pub const AGENT_MAX_BYTES: usize = 64;
 

@@ -82,7 +82,7 @@ impl Place {
             command.env_remove(name);
         }
         command.current_dir(self.path("")).env("HAUL_HOME", self.dir.path().join("home"));
-        command.env("HAUL_RETRY_FOR", "0s");
+        command.env("HAUL_RETRY_FOR", "never");
         command
     }
 

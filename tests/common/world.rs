@@ -96,7 +96,7 @@ impl World {
             command.env_remove(name);
         }
         command.current_dir(self.dir.path()).env("HAUL_HOME", self.home(who)).args(arguments);
-        command.env("HAUL_RETRY_FOR", "0s");
+        command.env("HAUL_RETRY_FOR", "never");
         command
     }
 

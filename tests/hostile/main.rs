@@ -12,6 +12,7 @@
 //! discards   who asks that nothing be kept
 //! names      what a peer may not name
 //! places     what is in the way on the disk: files, permissions, space
+//! resuming   going on, asked for wrongly
 //! sources    files that change while they are sent
 //! ends       signals, dead and sleeping peers, slow ones
 //! rules      expected digests, known peers, authorized keys, what a server allows
@@ -32,6 +33,7 @@ mod names;
 mod opening;
 mod places;
 mod proofs;
+mod resuming;
 mod rules;
 mod secrets;
 mod sources;

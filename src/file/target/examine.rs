@@ -60,6 +60,7 @@ impl Wish {
         let same_size = self.size == Some(existing.size);
         let same = same_size && self.mtime == existing.mtime;
         match self.overwrite {
+            Overwrite::Never if same => Plan::Leave(Outcome::Unchanged),
             Overwrite::Never => Plan::Leave(Outcome::Kept),
             Overwrite::Newer if !same && self.mtime <= existing.mtime => Plan::Leave(Outcome::Kept),
             _ if self.checksum && same_size => Plan::Compare(existing),
@@ -150,8 +151,10 @@ mod tests {
     fn never_keeps_whatever_is_there() {
         for checksum in [false, true] {
             let plan = wish(Overwrite::Never, checksum, 5, NEW).plan(Some(there()));
+            let same = wish(Overwrite::Never, checksum, 5, OLD).plan(Some(there()));
 
             assert_eq!(plan, Plan::Leave(Outcome::Kept));
+            assert_eq!(same, Plan::Leave(Outcome::Unchanged));
         }
     }
 

@@ -174,6 +174,9 @@ impl Tree {
             }
         };
         let proven = (outcome == Outcome::Identical).then_some(digest);
+        if proven.is_some() {
+            self.remove_left(&path, Some(size));
+        }
         self.settle_open(ledger, file, outcome, proven);
         Ok(())
     }
@@ -275,7 +278,9 @@ impl Tree {
                     part.set_len(end).map_err(cannot)?;
                 }
                 match receiving.has_old_bytes {
-                    true => part.zero(offset, old - offset, window(&mut self.scratch, u64::MAX)).map_err(cannot)?,
+                    true => part
+                        .zero(offset, old - offset, window(&mut self.scratch, u64::MAX))
+                        .map_err(cannot)?,
                     false => part.note_written(offset, old - offset),
                 }
                 part.note_written(old, end - old);
@@ -355,7 +360,9 @@ impl Tree {
         let own = own.expect("all bytes are placed, and the cursor has followed to the end of them");
         // protocol.md [FILE-4]
         if own != digest {
-            return Ok(Proof::Wrong("the bytes on this disk do not have the digest that the sender computed"));
+            return Ok(Proof::Wrong(
+                "the bytes on this disk do not have the digest that the sender computed",
+            ));
         }
         if incoming.expected.is_some_and(|expected| expected != own) {
             receiving.part.take().map(Part::discard);

@@ -68,12 +68,7 @@ impl Tree {
     }
 
     /// The sender's sums.
-    pub(super) fn on_sums(
-        &mut self,
-        file: u64,
-        first: u64,
-        sums: Vec<u32>,
-    ) -> Result<(), ProtocolViolation> {
+    pub(super) fn on_sums(&mut self, file: u64, first: u64, sums: Vec<u32>) -> Result<(), ProtocolViolation> {
         let Some(incoming) = self.open.get_mut(&file) else { return Ok(()) };
         let Stage::Repairing(repair) = &mut incoming.stage else {
             return Err(ProtocolViolation::Unwanted { file });

@@ -78,6 +78,17 @@ impl Tree {
         Ok(Some(Receiving { part: Some(part), part_len, has_old_bytes: true, ..receiving }))
     }
 
+    /// A file is there as it is wanted, or is not to be: what another session has left of it is of no use.
+    pub(super) fn remove_left(&mut self, path: &RelPath, size: Option<u64>) {
+        let is_large = size.is_some_and(|size| size >= limits::RESUME_MIN_BYTES);
+        let (parent, name) = path.split_last();
+        if let Some(owner) = self.resume.filter(|_| is_large)
+            && let Ok(dir) = self.dirs.open(parent, false)
+        {
+            Part::remove_left(&dir, name, &owner);
+        }
+    }
+
     /// What of a file's size is allocated already, for what another session has left of it, bytes.
     pub(super) fn allocated(&self, dir: Option<&Dir>, path: &RelPath, size: Option<u64>) -> u64 {
         let is_large = size.is_some_and(|size| size >= limits::RESUME_MIN_BYTES);

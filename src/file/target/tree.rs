@@ -319,7 +319,10 @@ impl Tree {
             };
         }
         let (want, replace, stage) = match plan {
-            Plan::Leave(outcome) => return Ok(Decision::Settle(outcome)),
+            Plan::Leave(outcome) => {
+                self.remove_left(path, file.size);
+                return Ok(Decision::Settle(outcome));
+            }
             Plan::Compare(existing) if !self.rules.eager => {
                 (Want::Digest, Replace::Examined(existing), Stage::Comparing(existing))
             }

@@ -25,7 +25,7 @@ mod host;
 mod net;
 mod pipe;
 mod plan;
-mod source;
+pub(super) mod source;
 mod target;
 
 use std::{
@@ -350,7 +350,7 @@ fn time_of(line: &str) -> u64 {
     digits.and_then(|digits| digits.parse().ok()).unwrap_or(0)
 }
 
-fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+pub(super) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic").to_owned()
 }

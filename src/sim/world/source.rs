@@ -296,7 +296,8 @@ impl Source {
             self.spend(now, len);
             return self.next_piece(now, reading);
         }
-        let limit = reading.kept.iter().map(|kept| kept.offset).find(|&start| start > at).unwrap_or(spec.size);
+        let limit =
+            reading.kept.iter().map(|kept| kept.offset).find(|&start| start > at).unwrap_or(spec.size);
         let (hole, hole_end) = (spec.hole.0, spec.hole.0 + spec.hole.1);
         if (hole..hole_end).contains(&at) {
             let len = (hole_end.min(limit) - at).min(limits::HOLE_MAX_BYTES);

@@ -282,5 +282,9 @@ impl Target {
 }
 
 fn spans(placement: &Placement) -> Vec<Span> {
-    placement.ranges().iter().map(|range| Span { offset: range.start, len: range.end - range.start }).collect()
+    placement
+        .ranges()
+        .iter()
+        .map(|range| Span { offset: range.start, len: range.end - range.start })
+        .collect()
 }

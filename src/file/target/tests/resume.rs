@@ -176,10 +176,7 @@ fn what_is_read_back_from_the_disk_and_differs_is_repaired_too() {
     spoil(&memory, 3 * MIB);
 
     assert_eq!(end(&mut target, &content()), []);
-    assert_eq!(
-        answer_checks(&mut target, &content()),
-        [resume(&[(0, 3 * MIB), (4 * MIB, SIZE - 4 * MIB)])]
-    );
+    assert_eq!(answer_checks(&mut target, &content()), [resume(&[(0, 3 * MIB), (4 * MIB, SIZE - 4 * MIB)])]);
     send(&mut target, 3 * MIB, &content()[3 * MIB..4 * MIB]);
     assert_eq!(end(&mut target, &content()), [Outcome::Done]);
 }
