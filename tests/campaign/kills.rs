@@ -51,16 +51,20 @@ fn summary(told: &[Told]) -> String {
     let sum = |of: fn(&Told) -> u64| told.iter().map(of).sum::<u64>();
     let again = |is_file: bool, has_receiver: bool| {
         let is_one = |told: &&Told| {
-            told.is_file == is_file && (told.receivers > 0) == has_receiver && told.senders + told.receivers > 0
+            told.is_file == is_file
+                && (told.receivers > 0) == has_receiver
+                && told.senders + told.receivers > 0
         };
         let mut all: Vec<u64> = told.iter().filter(is_one).map(|told| told.again).collect();
         all.sort_unstable();
         let (what, who) =
             (if is_file { "file" } else { "tree" }, if has_receiver { "receiver" } else { "sender" });
-        let [median, most] = [all.get(all.len() / 2), all.last()].map(|bytes| mb(bytes.copied().unwrap_or(0)));
+        let [median, most] =
+            [all.get(all.len() / 2), all.last()].map(|bytes| mb(bytes.copied().unwrap_or(0)));
         format!("{what}, {who} died ({} runs): {median} MB, at most {most}", all.len())
     };
-    let kills = [(false, false), (false, true), (true, false), (true, true)].map(|(file, receiver)| again(file, receiver));
+    let kills = [(false, false), (false, true), (true, false), (true, true)]
+        .map(|(file, receiver)| again(file, receiver));
     format!(
         "{} senders and {} receivers killed; again, median: {}; {} temporary files left; {} clients refused at first",
         sum(|told| told.senders.into()),

@@ -38,7 +38,8 @@ fn soak() {
     for quarter in 0..4 {
         let numbers: Vec<u64> = (quarter * transfers / 4..(quarter + 1) * transfers / 4).collect();
         for numbers in numbers.chunks(at_once) {
-            let mut clients: Vec<Client> = numbers.iter().map(|&number| Client::start(number, &serve)).collect();
+            let mut clients: Vec<Client> =
+                numbers.iter().map(|&number| Client::start(number, &serve)).collect();
             if let Some(at) = clients.iter().position(|client| client.is_big) {
                 killed.push_back(clients.swap_remove(at).killed());
                 count += 1;
@@ -142,7 +143,8 @@ impl Measured {
         let until = clock::now() + QUIET_WITHIN;
         loop {
             let measured = Self::now(serve.process.id(), there);
-            if before.is_none_or(|before| measured.descriptors <= before.descriptors) || clock::now() >= until {
+            if before.is_none_or(|before| measured.descriptors <= before.descriptors) || clock::now() >= until
+            {
                 return measured;
             }
             pause(Duration::from_millis(100));

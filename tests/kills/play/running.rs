@@ -53,7 +53,8 @@ impl Running {
     /// it has placed, and kilobytes for its journals and messages. Content that comes or goes over a socket is not in it.
     pub fn written(&self) -> u64 {
         let text = fs::read_to_string(format!("/proc/{}/io", self.process.id())).unwrap();
-        let line = text.lines().find_map(|line| line.strip_prefix("wchar: ")).expect("the system counts that");
+        let line =
+            text.lines().find_map(|line| line.strip_prefix("wchar: ")).expect("the system counts that");
         line.parse().expect("a number")
     }
 

@@ -16,9 +16,9 @@ use super::payload::{self, NAME};
 use super::plan::{End, Kill, Payload, Plan, Way, When};
 use super::running::Running;
 use super::watch::Watch;
+use crate::common::Place;
 use crate::common::process::{PATIENCE, Server};
 use crate::common::tree::{self, Kind, Tree};
-use crate::common::Place;
 
 /// A run.
 pub struct Scene<'a> {
@@ -231,7 +231,8 @@ impl<'a> Scene<'a> {
     /// Both trees are the same, and nothing of a finished file is left.
     fn compare(&mut self) {
         self.watch.look();
-        let (left, there): (Tree, Tree) = tree::look(&self.target).into_iter().partition(|(name, _)| is_temporary(name));
+        let (left, there): (Tree, Tree) =
+            tree::look(&self.target).into_iter().partition(|(name, _)| is_temporary(name));
         tree::assert_trees_same(&self.source, &there);
         for (name, node) in &left {
             let Kind::File(size, ..) = node.kind else { continue };

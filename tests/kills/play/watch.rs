@@ -108,7 +108,9 @@ impl Watch {
             return;
         }
         let path = below(&self.directories[&seen.directory], &seen.name);
-        if seen.events.intersects(ReadFlags::CREATE | ReadFlags::MOVED_TO) && seen.events.contains(ReadFlags::ISDIR) {
+        if seen.events.intersects(ReadFlags::CREATE | ReadFlags::MOVED_TO)
+            && seen.events.contains(ReadFlags::ISDIR)
+        {
             self.enter(&path);
         } else if seen.events.contains(ReadFlags::MOVED_TO) {
             self.has_moved = true;
