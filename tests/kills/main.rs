@@ -5,6 +5,8 @@
 mod common;
 mod play;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use common::Place;
 use common::proxy::{Cut, Manner, Proxy};
 use common::tree::{self, noise};
@@ -20,6 +22,35 @@ fn what_is_killed_and_started_again_comes_to_the_same_end() {
             panic!("{failure}");
         }
     }
+}
+
+/// Or no run would show anything.
+#[test]
+fn the_watch_sees_what_is_made_or_changed_under_its_name_and_what_has_other_bytes() {
+    let (here, there) = (Place::in_memory(), Place::in_memory());
+    for name in ["dir/moved", "dir/made", "dir/other"] {
+        here.write(name, "content");
+    }
+    tree::age(&here.path(""));
+    std::fs::create_dir(there.path("dir")).unwrap();
+    let watched = |change: &dyn Fn()| {
+        let mut watch = Watch::start(&there.path(""), tree::look(&here.path("")));
+        change();
+        catch_unwind(AssertUnwindSafe(|| watch.look())).is_ok()
+    };
+    let bring = |name: &str, content: &str| {
+        there.write(".haul-part", content);
+        let part = std::fs::File::options().write(true).open(there.path(".haul-part")).unwrap();
+        part.set_modified(std::fs::metadata(here.path(name)).unwrap().modified().unwrap()).unwrap();
+        std::fs::rename(there.path(".haul-part"), there.path(name)).unwrap();
+    };
+
+    assert!(watched(&|| bring("dir/moved", "content")));
+    assert!(!watched(&|| there.write("dir/moved", "content")));
+    std::fs::remove_file(there.path("dir/moved")).unwrap();
+    assert!(!watched(&|| bring("dir/other", "contents")));
+    std::fs::remove_file(there.path("dir/other")).unwrap();
+    assert!(!watched(&|| there.write("dir/made", "content")));
 }
 
 /// It may be one that is killed at that moment, and comes back.
