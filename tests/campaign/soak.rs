@@ -10,6 +10,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
+use haul::limits;
 use haul::run::clock;
 use rustix::event::{Timespec, poll};
 
@@ -32,7 +33,7 @@ fn soak() {
     }
     fs::create_dir(there.path("root/in")).unwrap();
     let serve = there.listen(["serve", "root", "--overwrite", "always"]);
-    let mut measured = vec![Measured::once_quiet(&serve, &there, None)];
+    let mut measured = vec![Measured::once_quiet(&serve, &there)];
     let (mut killed, mut count): (VecDeque<Client>, u64) = (VecDeque::new(), 0);
 
     for quarter in 0..4 {
@@ -50,11 +51,11 @@ fn soak() {
             clients.into_iter().for_each(Client::ends_well);
         }
         // What was just killed is over for the server first.
-        Measured::once_quiet(&serve, &there, measured.first());
+        Measured::once_quiet(&serve, &there);
         for client in killed.drain(..) {
             client.again(&serve).ends_well();
         }
-        measured.push(Measured::once_quiet(&serve, &there, measured.first()));
+        measured.push(Measured::once_quiet(&serve, &there));
     }
 
     let shown: Vec<String> = measured.iter().map(Measured::to_string).collect();
@@ -99,7 +100,7 @@ impl Client {
         let name = Self::name(self.number, self.is_big);
         let transport = ["tcp", "udp"][usize::from(self.number / 2 % 2 == 1)];
         let source = serve.at(if self.is_big { "big" } else { "common" });
-        let arguments = match self.number % 2 == 0 {
+        let arguments = match self.number.is_multiple_of(2) {
             true => ["send", &name, &serve.at("in"), "--overwrite", "always"],
             false => ["get", &source, "--no-sync", "--overwrite", "always"],
         };
@@ -138,29 +139,30 @@ struct Measured {
 }
 
 impl Measured {
-    /// As it is when its descriptors are as few as before, or after a time in which every session is over.
-    fn once_quiet(serve: &Server, there: &Place, before: Option<&Self>) -> Self {
-        let until = clock::now() + QUIET_WITHIN;
-        loop {
-            let measured = Self::now(serve.process.id(), there);
-            if before.is_none_or(|before| measured.descriptors <= before.descriptors) || clock::now() >= until
-            {
-                return measured;
-            }
+    /// As it is when every session is over: when its descriptors have been as many as they are for longer than any session
+    /// waits for a client that is gone.
+    fn once_quiet(serve: &Server, there: &Place) -> Self {
+        let id = serve.process.id();
+        let (mut descriptors, mut since) = (count(id, "fd"), clock::now());
+        while clock::now().duration_since(since) < limits::REJOIN_WITHIN + Duration::from_secs(2) {
             pause(Duration::from_millis(100));
+            let next = count(id, "fd");
+            if next != descriptors {
+                (descriptors, since) = (next, clock::now());
+            }
         }
+        Self::now(id, there)
     }
 
     fn now(id: u32, there: &Place) -> Self {
-        let count = |what: &str| fs::read_dir(format!("/proc/{id}/{what}")).unwrap().count();
         let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap();
         let rss = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("the system says that");
         let rss_kib: u64 = rss.trim().trim_end_matches(" kB").parse().expect("a number");
         let files = |path: &Path| names(path).len();
         Self {
             rss_bytes: rss_kib << 10,
-            descriptors: count("fd"),
-            threads: count("task"),
+            descriptors: count(id, "fd"),
+            threads: count(id, "task"),
             files: files(&there.path("root")) + files(&there.path("../home")),
         }
     }
@@ -171,6 +173,11 @@ impl fmt::Display for Measured {
         let Self { rss_bytes, descriptors, threads, files } = self;
         write!(f, "{} MiB, {descriptors} descriptors, {threads} threads, {files} files", rss_bytes >> 20)
     }
+}
+
+/// What there is of a process.
+fn count(id: u32, what: &str) -> usize {
+    fs::read_dir(format!("/proc/{id}/{what}")).unwrap().count()
 }
 
 fn small() -> Vec<u8> {
@@ -196,8 +203,6 @@ const KILLED_WAIT: usize = 12;
 const NAMES: u64 = 100;
 /// Names of larger ones: no two clients that were killed and have not come back have the same.
 const BIG_NAMES: u64 = 2 * (KILLED_WAIT as u64 + 1);
-/// A session of which nothing is heard is over within this time.
-const QUIET_WITHIN: Duration = Duration::from_secs(60);
 /// What the allocator may keep more than after the first quarter, bytes.
 const RSS_SLACK_BYTES: u64 = 16 << 20;
 /// Threads for work that blocks come and go.
