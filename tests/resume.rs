@@ -110,6 +110,22 @@ fn a_pull_goes_on_after_either_end_was_killed() {
 }
 
 #[test]
+fn the_first_pull_of_a_file_may_be_cut_like_any_other() {
+    let (here, there) = (Place::in_memory(), Place::in_memory());
+    there.write("file", noise(10, BYTES));
+    let serve = there.listen(["serve", ".", "--rate", RATE]);
+    let get = ["get", &serve.at("file"), "--json", "--transport", "tcp"];
+
+    let first = here.start(get);
+    until_claimed(&here.path(""));
+    first.kill();
+    let got = here.start(get).end().with(0).json();
+
+    assert!(number(&got, "bytes_resumed") > 0, "{got}");
+    assert_same(&here, &there);
+}
+
+#[test]
 fn an_interrupted_transfer_loses_nothing_that_came() {
     let (here, there) = (Place::in_memory(), Place::in_memory());
     here.write("file", noise(5, BYTES));

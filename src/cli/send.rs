@@ -1,6 +1,10 @@
 //! `haul send PATH... DEST`: pushes files and trees.
 
-use std::{ffi::OsString, os::unix::ffi::OsStrExt as _, path::PathBuf};
+use std::{
+    ffi::OsString,
+    os::unix::ffi::OsStrExt as _,
+    path::{Path, PathBuf},
+};
 
 use super::{
     again::Patience,
@@ -57,7 +61,7 @@ pub fn run(args: &Args, out: &Output) -> anyhow::Result<Exit> {
         Ok(Client::new("send", peer.clone(), options, wish))
     };
     // What standard input gave is gone; what shows a path is not to be shown twice.
-    let can_again = !paths.iter().any(is_stdin) && !args.options.is_raw() && !args.discard;
+    let can_again = !paths.iter().any(|path| is_stdin(path)) && !args.options.is_raw() && !args.discard;
     let patience = if can_again { Patience::For(args.options.retry_for) } else { Patience::None };
     transfer::run_client(make, patience, &place, &home, args.options.fail_if_nothing, out)
 }
@@ -97,13 +101,13 @@ fn landing(args: &Args, place: &Place) -> anyhow::Result<Landing> {
     Ok(Landing::Nowhere)
 }
 
-fn is_stdin(path: &PathBuf) -> bool {
+fn is_stdin(path: &Path) -> bool {
     path.as_os_str() == "-"
 }
 
 fn source(paths: &[PathBuf], args: &Args, expect: &Expect) -> anyhow::Result<Source> {
     let usage = |text: String| Failure::new(Exit::Usage, text);
-    if paths.iter().any(is_stdin) {
+    if paths.iter().any(|path| is_stdin(path)) {
         if paths.len() > 1 {
             return Err(usage("standard input travels alone".to_owned()).into());
         }

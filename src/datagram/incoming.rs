@@ -11,7 +11,10 @@ use std::{
 use super::{FlowError, ranges::Ranges};
 use crate::{
     limits,
-    wire::packet::{ChunkNumber, Data},
+    wire::{
+        packet::{ChunkNumber, Data},
+        varint::VARINT_MAX,
+    },
 };
 
 /// A chunk of which all bytes have come.
@@ -91,6 +94,10 @@ impl Incoming {
     pub fn on_data(&mut self, data: &Data<'_>, room: u64) -> Result<Option<Whole>, FlowError> {
         if self.whole.contains(data.chunk) {
             return Ok(None);
+        }
+        // protocol.md [FLOW-3]: nobody could be told that it is placed.
+        if data.chunk >= VARINT_MAX {
+            return Err(FlowError::Violation("it numbered a chunk beyond all numbers"));
         }
         if data.bytes.len() == data.len as usize && !self.partial.contains_key(&data.chunk) {
             let mut bytes = self.spare.pop().unwrap_or_default();
@@ -207,6 +214,7 @@ const SPARE_MAX: usize = 4;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::packet;
 
     fn piece(chunk: u64, at: u32, bytes: &[u8]) -> Data<'_> {
         Data { chunk, file: 7, offset: 1000 * chunk, len: 10, at, bytes }
@@ -245,6 +253,24 @@ mod tests {
         assert!(incoming.on_data(&Data { file: 8, ..piece(0, 1, &[1]) }, 20).is_err());
         assert!(incoming.on_data(&Data { offset: 1, ..piece(0, 1, &[1]) }, 20).is_err());
         assert!(incoming.on_data(&Data { len: 11, ..piece(0, 1, &[1]) }, 20).is_err());
+    }
+
+    #[test]
+    fn a_chunk_has_a_number_that_can_be_told_placed() {
+        // protocol.md [FLOW-3]
+        let mut incoming = Incoming::default();
+        let one = |chunk| Data { chunk, file: 0, offset: 0, len: 1, at: 0, bytes: &[1] };
+        let placed_in_ack = |incoming: &Incoming| {
+            let (mut out, placed) = (Vec::new(), incoming.placed());
+            packet::put_ack(&mut out, &packet::AckFacts::default(), placed.floor(), placed.above());
+            packet::put_numbers(&mut out, std::iter::once(0..=0), 100);
+            packet::blocks(&out).next().unwrap().map(|_| ())
+        };
+
+        assert!(incoming.on_data(&one(VARINT_MAX - 1), 10).unwrap().is_some(), "just inside");
+        incoming.on_placed(VARINT_MAX - 1);
+        assert_eq!(placed_in_ack(&incoming), Ok(()));
+        assert!(incoming.on_data(&one(VARINT_MAX), 10).is_err(), "just outside");
     }
 
     #[test]

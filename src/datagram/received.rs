@@ -79,9 +79,10 @@ impl Received {
         arrival
     }
 
-    /// Forgets all below `floor`. It never falls, and does not pass what was received.
+    /// Forgets all below `floor`. It never falls, and does not pass the largest that was received: while there is one,
+    /// there is something to acknowledge.
     pub fn set_floor(&mut self, floor: PacketNumber) {
-        self.floor = self.floor.max(floor.min(self.end));
+        self.floor = self.floor.max(floor.min(self.end.saturating_sub(1)));
         while self.first_word < self.floor / 64 && self.words.pop_front().is_some() {
             self.first_word += 1;
         }
@@ -175,7 +176,11 @@ mod tests {
         received.insert(10);
         received.set_floor(1 << 60);
 
+        assert_eq!(received.ranges_below(u64::MAX).collect::<Vec<_>>(), [10..=10]);
+        assert_eq!(received.insert(10), Arrival::Duplicate);
+        assert_eq!(received.insert(9), Arrival::Duplicate);
         assert_eq!(received.insert(11), Arrival::Next);
+        assert_eq!(received.ranges_below(u64::MAX).collect::<Vec<_>>(), [10..=11]);
     }
 
     #[test]
@@ -202,8 +207,7 @@ mod tests {
 
             for (number, is_floor) in steps {
                 if is_floor {
-                    let end = set.last().map_or(0, |last| last + 1);
-                    floor = floor.max((number / 4).min(end));
+                    floor = floor.max((number / 4).min(set.last().copied().unwrap_or(0)));
                     received.set_floor(number / 4);
                 } else {
                     let is_new = number >= floor && set.insert(number);

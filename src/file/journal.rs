@@ -235,6 +235,7 @@ const FORGET: u32 = 2;
 const TRIES_MAX: u32 = 3;
 
 #[cfg(test)]
+#[expect(clippy::single_range_in_vec_init, reason = "what is kept may be a single range of bytes")]
 mod tests {
     use std::sync::Arc;
 

@@ -119,6 +119,7 @@ impl Part {
     pub fn keep(dir: Arc<Dir>, name: &[u8], keep: &Keep) -> std::result::Result<Self, JournalError> {
         let (mut journal, _) = Journal::open(&dir, journal_name(&keep.owner, name))?;
         let temp = part_name(&keep.owner, name);
+        release_named(&dir, temp)?;
         make_writable(&dir, temp)?;
         let file = write::open_or_create(dir.handle(), temp.as_bytes())?;
         if !write::stat_of(&file)?.is_own_file() {
@@ -265,7 +266,7 @@ impl Part {
     }
 
     /// How long it is, bytes.
-    pub fn len(&mut self) -> Result<u64> {
+    pub fn size(&mut self) -> Result<u64> {
         Ok(write::stat_of(self.file()?)?.size)
     }
 
@@ -382,6 +383,17 @@ impl Part {
             None => write::open_temp(self.dir.handle(), self.temp)?,
         };
         Ok(self.file.insert(file))
+    }
+}
+
+/// A part that got its name and lost the power or its process just then has both names. The file is the live one, and
+/// only the other name goes.
+fn release_named(dir: &Dir, temp: TempName) -> Result<()> {
+    match write::stat(dir.handle(), temp.as_bytes())? {
+        Some(stat) if stat.is_file_of_user() && stat.nlink > 1 => {
+            write::unlink(dir.handle(), temp.as_bytes())
+        }
+        _ => Ok(()),
     }
 }
 

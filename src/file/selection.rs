@@ -84,17 +84,20 @@ impl Selection {
     }
 }
 
-/// An include pattern for this name and what is below it. Bytes that are no UTF-8 become `*`.
+/// An include pattern for this name and what is below it. Bytes that are no UTF-8 become `*`, one for all in a row: two
+/// stars mean directories.
 pub fn pattern_of(name: &[u8]) -> String {
     let mut pattern = String::new();
+    let mut is_behind_star = false;
     for chunk in name.utf8_chunks() {
         for char in chunk.valid().chars() {
             if "\\*?[]{},!".contains(char) {
                 pattern.push('\\');
             }
             pattern.push(char);
+            is_behind_star = false;
         }
-        if !chunk.invalid().is_empty() {
+        if !chunk.invalid().is_empty() && !std::mem::replace(&mut is_behind_star, true) {
             pattern.push('*');
         }
     }
@@ -217,6 +220,17 @@ mod tests {
         assert!(!pattern.takes(&[&b"in/"[..], strange].concat(), false));
         assert!(select(&[&pattern_of(b"f\xffg")], &[]).takes(b"f\xffg", false));
         assert!(!select(&[&pattern_of(b"f")], &[]).takes(b"dir/f", false), "the whole name");
+    }
+
+    #[test]
+    fn the_pattern_of_a_name_takes_it_whatever_of_it_is_no_text() {
+        for name in [&b"\xff\xfe"[..], b"a\xff\xfe\xfdb", b"dir/\xff\xff", b"\xff\xff/\xfe\xfe", b"\xff*\xff"]
+        {
+            let pattern = select(&[&pattern_of(name)], &[]);
+
+            assert!(pattern.takes(name, false), "{name:?}");
+            assert!(pattern.takes(&[name, b"/below"].concat(), false), "{name:?}");
+        }
     }
 
     #[test]

@@ -21,8 +21,8 @@ mod figures;
 mod flows;
 mod forger;
 mod lane;
-mod rival;
 mod restarts;
+mod rival;
 mod road;
 #[cfg(test)]
 mod tests;

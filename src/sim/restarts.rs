@@ -316,7 +316,11 @@ impl Story {
             let file = &mut self.files[number];
             file.spec.seed ^= self.chance.next();
             if self.chance.percent(30) {
-                file.spec = FileSpec { size: file.spec.size / 2 + 5000, hole: (0, 0), ..file.spec.clone() };
+                // What is left of a large file that becomes a small one is for `serve` to sweep.
+                let least =
+                    if file.spec.size < limits::RESUME_MIN_BYTES { 0 } else { limits::RESUME_MIN_BYTES };
+                let size = least + (file.spec.size - least) / 2;
+                file.spec = FileSpec { size, hole: (0, 0), ..file.spec.clone() };
             }
             file.versions.push(hash(&content(&file.spec)));
         }
@@ -330,7 +334,9 @@ impl Story {
         let root = self.disk.root();
         for name in names(&self.disk).into_iter().filter(|name| name.starts_with(TEMP_PREFIX)) {
             let len = read(&self.disk, &name).map_or(0, |bytes| bytes.len() as u64);
-            if len > 0 {
+            // A crash may leave a file that has its name already under ours too.
+            let is_alone = write::stat(&root, &name).ok().flatten().is_some_and(|stat| stat.nlink == 1);
+            if len > 0 && is_alone {
                 let file = write::open_or_create(&root, &name).expect("it is there");
                 let at = self.chance.below(len);
                 let mut byte = [0];

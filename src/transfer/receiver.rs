@@ -606,8 +606,8 @@ impl Receiver {
             return Some(frame);
         }
         let granted = self.received_bytes - self.unplaced_bytes + self.window;
-        // Credit alone goes out in steps, so that it does not cost a frame per byte.
-        if !self.placed.is_empty() || granted >= self.credit + self.window / 4 {
+        // Credit alone goes out in steps, so that it does not cost a frame per byte, nor one for nothing.
+        if !self.placed.is_empty() || granted >= self.credit + (self.window / 4).max(1) {
             self.flush_placed();
             return self.control.pop_front();
         }

@@ -877,6 +877,18 @@ fn credit_comes_back_with_placement_and_never_falls_with_the_window() {
 }
 
 #[test]
+fn a_window_of_a_few_bytes_is_granted_once() {
+    for window in 0..=5 {
+        let mut receiver = Receiver::new(window);
+
+        let told: Vec<_> = std::iter::from_fn(|| receiver.poll_frame()).take(2).collect();
+
+        let granted = Frame::Feedback { credit: window, placed: Vec::new() };
+        assert_eq!(told, vec![granted; usize::from(window > 0)], "{window} bytes");
+    }
+}
+
+#[test]
 fn the_window_grows_while_the_target_keeps_up_and_not_while_data_waits() {
     // protocol.md [CREDIT-3]: it never is below the least.
     let least = limits::CREDIT_MIN_BYTES;

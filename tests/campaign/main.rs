@@ -2,13 +2,13 @@
 //!
 //! ```text
 //! cargo test --release --test campaign -- --ignored            everything, at its default size
-//! cargo test --release --test campaign -- --ignored worlds     one campaign of: worlds, forgeries, goodput,
-//!                                                              sharing, cubic, emulator, kills, soak
+//! cargo test --release --test campaign -- --ignored worlds     one campaign of: worlds, restarts, forgeries,
+//!                                                              goodput, sharing, cubic, emulator, kills, soak
 //!
-//! HAUL_SEEDS=1000000   worlds: how many (10,000)               goodput: seeds of each cell (9)
-//! HAUL_FROM=5000       worlds, kills: the first seed (0)
-//! HAUL_SECONDS=3600    worlds, kills: stop after so long (none)
-//! HAUL_JOBS=4          worlds, goodput, sharing, cubic, kills: threads (1); soak: clients at once (3)
+//! HAUL_SEEDS=1000000   worlds, restarts: how many (10,000)     goodput: seeds of each cell (9)
+//! HAUL_FROM=5000       worlds, restarts, kills: the first seed (0)
+//! HAUL_SECONDS=3600    worlds, restarts, kills: stop after so long (none)
+//! HAUL_JOBS=4          worlds, restarts, goodput, sharing, cubic, kills: threads (1)      soak: clients at once (3)
 //! HAUL_RUNS=1000       kills: how many (100)
 //! HAUL_TRANSFERS=10000 soak: how many (10,000)
 //! HAUL_FORGERIES=N     forgeries: how many (1,000,000)

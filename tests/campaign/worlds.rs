@@ -1,8 +1,8 @@
-//! Whole clients and servers from many seeds.
+//! Whole clients and servers, and sessions that end badly, from many seeds.
 
 use std::time::{Duration, Instant};
 
-use haul::sim::World;
+use haul::sim::{Restarts, World};
 
 use crate::{ledger, on_all, setting};
 
@@ -13,8 +13,18 @@ const SHOWN: usize = 3;
 
 #[test]
 #[ignore = "a campaign: minutes to hours"]
-#[expect(clippy::disallowed_methods, reason = "a campaign is measured and bounded on the real clock")]
 fn worlds() {
+    from_many_seeds("worlds", |seed| World::check(seed).err());
+}
+
+#[test]
+#[ignore = "a campaign: minutes to hours"]
+fn restarts() {
+    from_many_seeds("restarts", |seed| Restarts::check(seed).err());
+}
+
+#[expect(clippy::disallowed_methods, reason = "a campaign is measured and bounded on the real clock")]
+fn from_many_seeds(campaign: &str, failure_of: impl Fn(u64) -> Option<String> + Sync) {
     let (from, count): (u64, u64) = (setting("HAUL_FROM", 0), setting("HAUL_SEEDS", 10_000));
     let most = Duration::from_secs(setting("HAUL_SECONDS", u64::MAX));
     let begun = Instant::now();
@@ -23,11 +33,11 @@ fn worlds() {
 
     while next < from + count && begun.elapsed() < most {
         let seeds: Vec<u64> = (next..(next + BATCH).min(from + count)).collect();
-        failures.extend(on_all(&seeds, |&seed| World::check(seed).err()).into_iter().flatten());
+        failures.extend(on_all(&seeds, |&seed| failure_of(seed)).into_iter().flatten());
         next += seeds.len() as u64;
     }
 
-    ledger::add("worlds", &format!("{from}..{next}"), failures.len(), begun.elapsed());
+    ledger::add(campaign, &format!("{from}..{next}"), failures.len(), begun.elapsed());
     let shown = failures.iter().take(SHOWN).cloned().collect::<Vec<_>>().join("\n\n");
     assert!(failures.is_empty(), "{} of {} seeds failed:\n{shown}", failures.len(), next - from);
 }

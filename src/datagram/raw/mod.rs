@@ -54,5 +54,17 @@ fn try_at(start: Duration, count: usize) -> Duration {
     start.saturating_add(TRIES[count.min(last)]).saturating_add(TRY_PERIOD.saturating_mul(more))
 }
 
+/// How many tries are due by then. Who wakes late makes up for none: what was missed is not sent at once.
+fn tries_by(start: Duration, now: Duration) -> usize {
+    let since = now.saturating_sub(start);
+    match since.checked_sub(TRIES[TRIES.len() - 1]) {
+        None => TRIES.iter().filter(|at| **at <= since).count(),
+        Some(more) => {
+            let more = usize::try_from(more.as_nanos() / TRY_PERIOD.as_nanos()).unwrap_or(usize::MAX);
+            more.saturating_add(TRIES.len())
+        }
+    }
+}
+
 /// protocol.md [RAW-1]
 const NO_PLACE: FlowError = FlowError::Violation("it sent over a raw flow what has no place there");

@@ -8,7 +8,7 @@ use super::{
         chance::Chance,
         received::{Arrival, Received},
     },
-    GRACE_MIN, GRACE_ROUNDS, GRACE_TIMES, NO_PLACE, try_at,
+    GRACE_MIN, GRACE_ROUNDS, GRACE_TIMES, NO_PLACE, tries_by, try_at,
 };
 use crate::{
     datagram::{BASE_BYTES, Path},
@@ -201,7 +201,7 @@ impl RawReceiver {
             packet::put_response(out, token);
         }
         if is_greeting_due && let Some((at, times)) = &mut self.greeting {
-            (*at, *times) = (now, *times + 1);
+            (*at, *times) = (now, tries_by(self.start, now));
             packet::put_ping(out);
             packet::put_padding(out, usize::try_from(room).expect("a datagram") - self.sealer.tag_bytes());
         }

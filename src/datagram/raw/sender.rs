@@ -10,7 +10,7 @@ use super::{
         path::Arrived,
         received::{Arrival, Received},
     },
-    CHECK_EVERY, FULL_TRIES, NO_PLACE, RAW_PACKET_BYTES, RAW_PACKET_FEW_BYTES, try_at,
+    CHECK_EVERY, FULL_TRIES, NO_PLACE, RAW_PACKET_BYTES, RAW_PACKET_FEW_BYTES, tries_by, try_at,
 };
 use crate::{
     datagram::Path,
@@ -56,9 +56,10 @@ pub struct RawSender {
     checks: VecDeque<Check>,
     /// Whether the peer has answered from where it is.
     is_confirmed: bool,
-    /// Since when it has not, and how often it was asked.
+    /// Since when it has not, how often it was asked, and how many times that was due.
     asking_since: Duration,
     asked: usize,
+    due: usize,
     check_every: u64,
     /// The number of the packet that asks next, once confirmed.
     check_at: PacketNumber,
@@ -107,6 +108,7 @@ impl RawSender {
             is_confirmed: false,
             asking_since: now,
             asked: 0,
+            due: 0,
             check_every: CHECK_EVERY,
             check_at: 0,
             is_over: false,
@@ -136,7 +138,7 @@ impl RawSender {
             // What was asked at another address proves nothing about this one.
             self.checks.clear();
             self.is_confirmed = self.is_confirmed && self.path.is_proven();
-            (self.asking_since, self.asked) = (now, 0);
+            (self.asking_since, self.asked, self.due) = (now, 0, 0);
         }
         for block in blocks(payload) {
             match block? {
@@ -197,10 +199,11 @@ impl RawSender {
     fn put_challenge(&mut self, now: Duration, out: &mut Vec<u8>) -> Result<(), FlowError> {
         self.packet_bytes = if self.asked < FULL_TRIES { RAW_PACKET_BYTES } else { RAW_PACKET_FEW_BYTES };
         // protocol.md [PATH-1]
-        if try_at(self.asking_since, self.asked) > now || self.path.room() < self.packet_bytes {
+        if try_at(self.asking_since, self.due) > now || self.path.room() < self.packet_bytes {
             return Ok(());
         }
         self.asked += 1;
+        self.due = tries_by(self.asking_since, now);
         let start = self.begin(out);
         self.put_check(out);
         packet::put_padding(out, start + self.room_in_packet());
@@ -304,7 +307,7 @@ impl RawSender {
         if self.is_over || room == 0 {
             None
         } else if !self.is_confirmed {
-            (room >= RAW_PACKET_BYTES).then(|| try_at(self.asking_since, self.asked).max(now))
+            (room >= RAW_PACKET_BYTES).then(|| try_at(self.asking_since, self.due).max(now))
         } else {
             (!self.queue.is_empty() && room >= self.packet_bytes).then(|| self.pacer.next().max(now))
         }

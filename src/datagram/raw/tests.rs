@@ -281,6 +281,29 @@ fn nothing_is_sent_before_the_peer_has_answered_and_nothing_after_the_end() {
 }
 
 #[test]
+fn who_wakes_late_makes_up_for_no_greeting_and_no_challenge() {
+    // protocol.md [PATH-4]
+    for late in [51 * MS, 3_600_000 * MS, Duration::from_secs(1 << 30)] {
+        let mut out = Vec::new();
+        let (mut pull, mut push) = (World::new(false, true, 1), World::new(true, true, 1));
+        let now = pull.now + late;
+
+        let mut greet = || pull.receiver.poll_transmit(now, &mut out).unwrap();
+        let greetings = std::iter::from_fn(&mut greet).take(9).count();
+        let mut ask = || push.sender.poll_transmit(now, &mut out).unwrap();
+        let challenges: Vec<_> = std::iter::from_fn(&mut ask).take(9).map(|it| it.segment_bytes).collect();
+
+        assert_eq!((greetings, challenges), (1, vec![1452]));
+        assert!(pull.receiver.poll_timeout(now).unwrap() > now);
+        assert!(push.sender.poll_timeout(now).unwrap() > now);
+        // What was missed was not asked in full length, and is not held against it.
+        let next = push.sender.poll_timeout(now).unwrap();
+        let again = push.sender.poll_transmit(next, &mut out).unwrap();
+        assert_eq!(again.map(|it| it.segment_bytes), Some(1452));
+    }
+}
+
+#[test]
 fn packets_are_as_long_as_the_challenge_that_was_answered() {
     for (most, used) in [(1452, 1452), (1451, 1200)] {
         let mut world = World::new(true, false, 1 << 20);

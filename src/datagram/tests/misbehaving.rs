@@ -75,6 +75,32 @@ fn hearing_what_was_never_sent_ends_the_flow() {
 }
 
 #[test]
+fn a_floor_above_all_that_came_leaves_the_newest_to_be_acknowledged() {
+    // protocol.md [ACK-4], [FLOW-6]
+    for floor in [5, 6, 7, 1 << 61] {
+        let (mut receiver, mut out) = (receiver(true), Vec::new());
+        let mut blocks = Vec::new();
+        packet::put_floor(&mut blocks, &Floor { floor, ack_interval_us: 1000, heard: 0 });
+        packet::put_padding(&mut blocks, 1000);
+        receiver
+            .handle_datagram(MS, client_address(), &mut sealed(Side::Client, 5, &blocks), WINDOW)
+            .unwrap();
+
+        receiver.poll_transmit(100 * MS, &mut out).unwrap().expect("an acknowledgement");
+
+        let mut opener = Opener::new(&secret(), &FLOW, Side::Client);
+        let (_, payload) = opener.open(&mut out).unwrap();
+        let acked: Vec<_> = packet::blocks(payload)
+            .filter_map(|block| match block.unwrap() {
+                packet::Block::Ack(ack) => Some(ack.numbers.ranges().collect::<Vec<_>>()),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(acked, [[5..=5]], "a floor of {floor}");
+    }
+}
+
+#[test]
 fn each_side_sends_only_what_is_its_own() {
     // protocol.md [FLOW-1]
     let mut data = Vec::new();

@@ -28,7 +28,12 @@ pub struct Stat {
 impl Stat {
     /// Whether it is a regular file of this user under one name: nobody else made it, and it is nothing else besides.
     pub fn is_own_file(&self) -> bool {
-        self.kind == FileKind::File && self.nlink == 1 && self.uid == rustix::process::geteuid().as_raw()
+        self.nlink == 1 && self.is_file_of_user()
+    }
+
+    /// Whether it is a regular file of this user, whatever names it has besides.
+    pub fn is_file_of_user(&self) -> bool {
+        self.kind == FileKind::File && self.uid == rustix::process::geteuid().as_raw()
     }
 }
 

@@ -34,7 +34,8 @@ pub struct TargetConfig {
     pub links: LinkRule,
     /// Keep setuid, setgid and sticky bits.
     pub keep_setid: bool,
-    /// The sender sends without waiting for [`Event::Want`](super::Event::Want), so none is given.
+    /// The sender sends without waiting for [`Event::Want`](super::Event::Want), so none is given, and nothing is gone on
+    /// with.
     pub eager: bool,
     /// Digests that are known beforehand.
     pub expect: Expect,

@@ -365,7 +365,9 @@ impl Tree {
             ));
         }
         if incoming.expected.is_some_and(|expected| expected != own) {
-            receiving.part.take().map(Part::discard);
+            if let Some(part) = receiving.part.take() {
+                part.discard();
+            }
             return Err(Failure::new(Code::Integrity, path, NOT_EXPECTED));
         }
         if self.rules.verify_disk {

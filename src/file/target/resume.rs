@@ -23,7 +23,7 @@ use crate::wire::message::{Code, Want};
 impl Tree {
     /// What was interrupted may be gone on with, if it came of this owner.
     pub(super) fn set_resumable(&mut self, owner: Option<[u8; 32]>) {
-        self.resume = owner.filter(|_| !self.rules.eager && !self.rules.dry_run);
+        self.resume = owner.filter(|_| !self.rules.dry_run);
     }
 
     /// How a file is kept for another session, if it is worth that.
@@ -35,14 +35,16 @@ impl Tree {
 
     /// Asks for the content of a file: all of it, or what another session has not left here.
     pub(super) fn ask_content(&mut self, ledger: &mut Ledger, file: u64) -> Result<(), Failure> {
+        // protocol.md [WANT-3], [RESUME-1]: the sender sends all of it without being asked.
+        if self.rules.eager {
+            return Ok(());
+        }
         let incoming = &self.open[&file];
         let keep = self.keep(incoming).filter(|_| self.resumed < RESUMED_MAX);
         let path = incoming.path.clone();
         let left = keep.map_or(Ok(None), |keep| self.left_of(&path, &keep))?;
         let Some(receiving) = left else {
-            if !self.rules.eager {
-                ledger.want(file, Want::Content);
-            }
+            ledger.want(file, Want::Content);
             return Ok(());
         };
         self.resumed += 1;
@@ -72,7 +74,7 @@ impl Tree {
         if placement.placed_bytes() == 0 {
             return Ok(None);
         }
-        let part_len = part.len().map_err(|errno| failed(JournalError::System(errno)))?;
+        let part_len = part.size().map_err(|errno| failed(JournalError::System(errno)))?;
         part.park();
         let receiving = Receiving::new(placement, self.rules.digest);
         Ok(Some(Receiving { part: Some(part), part_len, has_old_bytes: true, ..receiving }))
@@ -103,9 +105,8 @@ impl Tree {
         let Some(file) = self.lagging.pop_front() else { return };
         match self.open.get_mut(&file).map(|incoming| &mut incoming.stage) {
             Some(Stage::Repairing(_)) => {
-                if self.compare_blocks(ledger, file) {
-                    self.lagging.push_front(file);
-                }
+                let has_more = self.compare_blocks(ledger, file);
+                self.lagging.extend(has_more.then_some(file));
             }
             Some(Stage::Wanted(Some(receiving))) => {
                 receiving.is_lagging = false;

@@ -199,6 +199,29 @@ fn a_hole_where_other_bytes_stood_reads_as_zeros() {
 }
 
 #[test]
+fn what_comes_unasked_is_kept_and_not_gone_on_with() {
+    // protocol.md [RESUME-1]
+    let memory = Memory::new(CAPACITY_BYTES);
+    let eager = |memory: &Memory| {
+        let mut rules = config(Place::Opened { root: memory.root(), below: None });
+        rules.eager = true;
+        let mut target = Target::new(rules).unwrap();
+        target.handle(Job::Resumable { owner: Some([1; 32]) }).unwrap();
+        target
+    };
+    let mut target = eager(&memory);
+    assert_eq!(announce(&mut target, SIZE), []);
+    send(&mut target, 0, &content()[..2 * MIB]);
+    drop(target);
+
+    assert_eq!(announce(&mut open(&memory, 1), SIZE), [resume(&[(0, 2 * MIB)])]);
+    let mut target = eager(&memory);
+    assert_eq!(announce(&mut target, SIZE), []);
+    send(&mut target, 0, &content());
+    assert_eq!(end(&mut target, &content()), [Outcome::Done]);
+}
+
+#[test]
 fn small_files_are_not_kept() {
     let memory = Memory::new(CAPACITY_BYTES);
     let mut target = open(&memory, 1);

@@ -4,16 +4,16 @@ use std::collections::BTreeSet;
 
 use rustix::io::Errno;
 
-use super::{Scene, Told, all_names, config, is_temporary};
+use super::{Scene, Told, all_names, config, entry, file_entry, is_temporary, outcomes, send};
 use crate::file::disk::memory::{Call, Fault, Memory};
 use crate::file::path::RelPath;
-use crate::file::target::{Place, Target, TargetError};
+use crate::file::target::{Job, Place, Target, TargetError};
 use crate::wire::message::{Code, Entry, Kind, Outcome};
 
 #[test]
 fn a_call_that_fails_is_the_failure_of_its_entry_alone() {
     let scene = Scene::of_everything();
-    at_each_call_and_error(&scene, |attempt| {
+    at_each_call_and_error(&scene, &ERRORS, |attempt| {
         let expected = if is_out_of_space(attempt.errno) { Code::NoSpace } else { Code::File };
         let failed = failed(&attempt.told);
         let on_their_own: Vec<_> = failed
@@ -32,7 +32,7 @@ fn a_call_that_fails_is_the_failure_of_its_entry_alone() {
 #[test]
 fn nothing_unfinished_stays_on_the_disk_unless_it_cannot_be_removed() {
     for scene in [Scene::of_everything(), Scene::of_many_files()] {
-        at_each_call_and_error(&scene, |attempt| {
+        at_each_call_and_error(&scene, &[Errno::IO], |attempt| {
             let names = all_names(&attempt.memory.kill());
             let is_clean = !names.iter().any(|name| is_temporary(name));
             assert!(is_clean || attempt.call == Call::Unlink, "{attempt:?}: {names:?}");
@@ -44,7 +44,7 @@ fn nothing_unfinished_stays_on_the_disk_unless_it_cannot_be_removed() {
 fn what_is_told_after_a_failure_survives_the_power_loss() {
     // A sync that failed has lost what it was to write; another sync does not bring it back.
     for scene in [Scene::of_everything(), Scene::of_many_files()] {
-        at_each_call_and_error(&scene, |attempt| {
+        at_each_call_and_error(&scene, &[Errno::IO], |attempt| {
             for seed in 0..5 {
                 let violation = scene.violation(&attempt.memory.crash(seed), &attempt.told);
                 assert_eq!(violation, None, "seed {seed}: {attempt:?}");
@@ -70,6 +70,25 @@ fn a_short_write_or_read_is_completed() {
 }
 
 #[test]
+fn a_disk_that_fills_up_fails_what_does_not_fit_alone() {
+    let stream = |name| entry(name, Kind::Stream);
+    let memory = Memory::new(3 * 4096);
+    let mut target = Target::new(config(Place::Opened { root: memory.root(), below: None })).unwrap();
+    let entries = vec![stream("small"), stream("large"), file_entry("announced", 1 << 20)];
+    target.handle(Job::Entries { first: 0, entries }).unwrap();
+
+    send(&mut |job| target.handle(job).unwrap(), 0, &[1; 5000]);
+    send(&mut |job| target.handle(job).unwrap(), 1, &[2; 9000]);
+    target.handle(Job::Idle).unwrap();
+
+    let mut told = outcomes(&mut target);
+    told.sort_by_key(|(number, _)| *number);
+    assert_eq!(told[0], (0, Outcome::Done));
+    assert_eq!(failed(&told), [(1, Code::NoSpace), (2, Code::NoSpace)]);
+    assert_eq!(all_names(&memory), ["small"]);
+}
+
+#[test]
 fn a_root_or_directory_below_it_that_fails_is_the_failure_of_the_target() {
     let below = || Some(RelPath::parse(b"in/to").unwrap());
     let target = |memory: &Memory| {
@@ -79,14 +98,14 @@ fn a_root_or_directory_below_it_that_fails_is_the_failure_of_the_target() {
     target(&memory).unwrap();
     let calls = memory.calls();
 
-    for number in 0..calls.len() {
+    for (number, call) in calls.iter().enumerate() {
         let memory = Memory::new(1 << 20);
         memory.fail_at(number, Fault::Error(Errno::NOSPC));
 
         match target(&memory) {
             Err(TargetError::Root { reason, .. }) => assert!(reason.contains("no space"), "{reason}"),
             Err(TargetError::Below(failure)) => assert_eq!(failure.code, Code::NoSpace),
-            other => panic!("{:?} fails, and it is {other:?}", calls[number]),
+            other => panic!("{call:?} fails, and it is {other:?}"),
         }
     }
 }
@@ -108,10 +127,10 @@ impl std::fmt::Debug for Attempt {
     }
 }
 
-/// Runs the session once for each of its calls and each error, with which that call fails.
-fn at_each_call_and_error(scene: &Scene, check: impl Fn(&Attempt)) {
+/// Runs the session once for each of its calls and each error with which that call fails.
+fn at_each_call_and_error(scene: &Scene, errors: &[Errno], check: impl Fn(&Attempt)) {
     for number in 0..scene.count_calls() {
-        for errno in ERRORS {
+        for &errno in errors {
             let memory = scene.disk();
             memory.fail_at(number, Fault::Error(errno));
             let told = scene.run(&memory);

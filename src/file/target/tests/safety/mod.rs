@@ -5,6 +5,7 @@
 //! which goes wrong. What is left is compared with what was there, with what the sender has, and with what was told.
 
 mod faults;
+mod journal;
 mod power;
 
 use super::{MTIME, config, digest, entry, file_entry, outcomes};
@@ -42,11 +43,32 @@ impl Scene {
         Self { listing, change: |_| {}, prepare: |_| {} }
     }
 
-    /// More files than are synced one by one.
+    /// A link, whose name is covered by the sync of the files behind it: more than are synced one by one.
     fn of_many_files() -> Self {
-        let count = crate::limits::SYNC_EACH_MAX + 4;
-        let listing = (0..count).map(|i| file_entry(&format!("f{i}"), 100)).collect();
+        let files = (0..crate::limits::SYNC_EACH_MAX + 4).map(|i| file_entry(&format!("f{i}"), 100));
+        let link = entry("s", Kind::Symlink { target: b"f0".to_vec() });
+        Self { listing: std::iter::once(link).chain(files).collect(), ..Self::of_everything() }
+    }
+
+    /// More directories than are synced one by one.
+    fn of_many_directories() -> Self {
+        let listing =
+            (0..crate::limits::SYNC_EACH_MAX + 2).map(|i| entry(&format!("d{i}"), Kind::Dir)).collect();
         Self { listing, ..Self::of_everything() }
+    }
+
+    /// Each kind of entry with nothing else around it, whose syncs would cover it.
+    fn each_alone() -> Vec<Self> {
+        let listings = [
+            vec![entry("d", Kind::Dir)],
+            vec![entry("s", Kind::Symlink { target: b"a".to_vec() })],
+            vec![file_entry("x/y/z", 10)],
+            vec![
+                entry(REPLACED, Kind::File { size: 10, sparse: false, linked: true }),
+                entry("x/h", Kind::Hardlink { file: 0 }),
+            ],
+        ];
+        listings.into_iter().map(|listing| Self { listing, ..Self::of_everything() }).collect()
     }
 
     /// The disk before the session. Everything on it is safe, and no call was made.
@@ -62,7 +84,7 @@ impl Scene {
         memory
     }
 
-    /// The whole session. The first file gets its name before anything else comes.
+    /// The whole session. The file that is replaced gets its name before anything else comes.
     fn run(&self, memory: &Memory) -> Result<Told, TargetError> {
         let mut config = config(Place::Opened { root: memory.root(), below: None });
         config.overwrite = Overwrite::Always;
@@ -75,9 +97,9 @@ impl Scene {
         };
 
         handle(Job::Entries { first: 0, entries: self.listing.clone() });
-        for number in 0..self.listing.len() as u64 {
+        for (number, entry) in (0..).zip(&self.listing) {
             self.content(number).into_iter().for_each(|content| send(&mut handle, number, &content));
-            if number == 0 {
+            if entry.name == REPLACED.as_bytes() {
                 handle(Job::Idle);
             }
         }
@@ -102,8 +124,9 @@ impl Scene {
     fn violation(&self, memory: &Memory, told: &[(u64, Outcome)]) -> Option<String> {
         let all = all_names(memory);
         let is_ours = |name: &str| self.listing.iter().any(|entry| entry.name == name.as_bytes());
-        let is_known =
-            |name: &&String| is_ours(name) || is_temporary(name) || *name == "x" || *name == REPLACED;
+        let is_known = |name: &&String| {
+            is_ours(name) || is_temporary(name) || ["x", "x/y", REPLACED].contains(&name.as_str())
+        };
         if let Some(name) = all.iter().find(|name| !is_known(name)) {
             return Some(format!("{name} is nothing that was sent"));
         }

@@ -1,0 +1,4 @@
+//! Hands `packet` to libFuzzer.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| haul_fuzz::packet(data));
