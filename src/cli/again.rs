@@ -120,6 +120,8 @@ impl Loss {
         let is_asked_for = matches!(self.patience, Patience::For(Some(_)));
         match ended.report.cause {
             Some(Cause::Connection | Cause::TimedOut) => self.was_open || is_asked_for,
+            // A server that ends while it is being greeted looks like one that is not haul.
+            Some(Cause::Peer) if ended.session.is_none() => self.was_open || is_asked_for,
             // What is in the way may be what a lost connection has left there.
             Some(Cause::Busy) => true,
             _ => false,

@@ -137,7 +137,10 @@ pub struct Client {
 impl Ended {
     /// This one, behind one that was cut: what both did together. One that did not come to a session changes nothing.
     pub fn after(mut self, before: Self) -> Self {
-        let is_lost = matches!(self.report.cause, Some(Cause::Connection | Cause::TimedOut | Cause::Busy));
+        let is_lost = matches!(
+            self.report.cause,
+            Some(Cause::Connection | Cause::TimedOut | Cause::Busy | Cause::Peer)
+        );
         if self.session.is_none() && is_lost {
             return Self {
                 report: Report {

@@ -13,7 +13,7 @@ use haul::link::{LinkConfig, Trace};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use crate::datagrams::{PINGER, RECEIVER, SENDER};
+use crate::common::datagrams::{PINGER, RECEIVER, SENDER};
 use crate::{beside, setting};
 
 const HEAD: &str = "\

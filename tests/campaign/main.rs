@@ -3,15 +3,17 @@
 //! ```text
 //! cargo test --release --test campaign -- --ignored            everything, at its default size
 //! cargo test --release --test campaign -- --ignored worlds     one campaign of: worlds, restarts, forgeries,
-//!                                                              goodput, sharing, cubic, emulator
+//!                                                              goodput, sharing, cubic, emulator, kills, soak
 //!
-//! HAUL_SEEDS=1000000   worlds, restarts: how many (10,000)               goodput: seeds of each cell (9)
-//! HAUL_FROM=5000       worlds: the first seed (0)
-//! HAUL_SECONDS=3600    worlds: stop after so long (none)
-//! HAUL_JOBS=4          worlds, goodput, sharing, cubic: threads (1)
+//! HAUL_SEEDS=1000000   worlds, restarts: how many (10,000)     goodput: seeds of each cell (9)
+//! HAUL_FROM=5000       worlds, restarts, kills: the first seed (0)
+//! HAUL_SECONDS=3600    worlds, restarts, kills: stop after so long (none)
+//! HAUL_JOBS=4          worlds, restarts, goodput, sharing, cubic, kills: threads (1)      soak: clients at once (3)
+//! HAUL_RUNS=1000       kills: how many (100)
+//! HAUL_TRANSFERS=10000 soak: how many (10,000)
 //! HAUL_FORGERIES=N     forgeries: how many (1,000,000)
 //! HAUL_ROWS=loss=5%    goodput: only rows that have this in their link
-//! HAUL_LEDGER=1        worlds, forgeries: add a line to tests/campaign/ledger.md
+//! HAUL_LEDGER=1        worlds, forgeries, kills, soak: add a line to tests/campaign/ledger.md
 //! HAUL_WRITE=1         goodput, sharing, cubic, emulator: write the table of that name in tests/campaign instead of
 //!                      comparing
 //! ```
@@ -19,15 +21,22 @@
 //! A world that fails prints the seed that replays it: `HAUL_SIM_SEED=7 cargo test --lib sim::tests::one_seed`. A goodput
 //! that is more than a point below the table's fails, too: whoever writes the table anew says in the commit why.
 
+#[path = "../common/mod.rs"]
+mod common;
 mod cubic;
-#[path = "../common/datagrams.rs"]
-mod datagrams;
 #[cfg(target_os = "linux")]
 mod emulator;
 mod forgeries;
 mod goodput;
+#[cfg(target_os = "linux")]
+mod kills;
 mod ledger;
+#[cfg(target_os = "linux")]
+#[path = "../kills/play/mod.rs"]
+mod play;
 mod sharing;
+#[cfg(target_os = "linux")]
+mod soak;
 mod worlds;
 
 use std::str::FromStr;

@@ -57,6 +57,11 @@ impl Place {
         Self::in_dir(dir)
     }
 
+    /// Lets it stand for a person to look at; where it is.
+    pub fn stay(self) -> PathBuf {
+        self.dir.keep()
+    }
+
     /// A path in `data`, of any bytes.
     pub fn path(&self, name: impl AsRef<[u8]>) -> PathBuf {
         self.dir.path().join("data").join(OsStr::from_bytes(name.as_ref()))
