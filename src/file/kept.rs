@@ -29,7 +29,7 @@ pub struct Kept {
     unclaimed_bytes: u64,
     /// Whether it claims anything.
     has_claims: bool,
-    /// It could not be written to any more.
+    /// Nothing is claimed any more: it could not be written, or the part could not be synced.
     is_broken: bool,
     syncs: bool,
 }
@@ -61,8 +61,11 @@ impl Kept {
             return Ok(());
         }
         // The order is the promise: what is claimed is on the disk.
-        if self.syncs {
-            write::sync_data(part)?;
+        if self.syncs
+            && let Err(error) = write::sync_data(part)
+        {
+            self.give_up();
+            return Err(error);
         }
         self.unclaimed_bytes = 0;
         let ranges = std::mem::take(&mut self.unclaimed);
@@ -76,6 +79,13 @@ impl Kept {
             }
         }
         Ok(())
+    }
+
+    /// A sync of the part has failed: what it was to bring to the disk may be lost, and the next sync would not say so.
+    /// Nobody may go on with it.
+    pub fn give_up(&mut self) {
+        self.is_broken = true;
+        self.has_claims = false;
     }
 
     /// Takes claims back.
@@ -265,6 +275,28 @@ mod tests {
         memory.fail_all(Call::SyncData, Fault::Error(Errno::IO));
 
         assert_eq!(part.checkpoint(), Err(Errno::IO));
+    }
+
+    #[test]
+    fn nobody_goes_on_with_what_could_not_be_synced() {
+        // The system forgets what it could not write, and the next sync succeeds.
+        type Sync = fn(&mut Part) -> rustix::io::Result<()>;
+        for (call, sync) in
+            [(Call::SyncData, Part::checkpoint as Sync), (Call::SyncFile, Part::sync_and_drop_cache as Sync)]
+        {
+            let memory = Memory::new(1 << 20);
+            let mut part = Part::keep(root(&memory), b"f", &keep(1)).unwrap();
+            write(&mut part, 0, 100);
+            part.checkpoint().unwrap();
+            write(&mut part, 100, 100);
+            memory.fail_all(call, Fault::Error(Errno::IO));
+            assert_eq!(sync(&mut part), Err(Errno::IO));
+            memory.heal();
+
+            drop(part);
+
+            assert_eq!(count(&memory), 0);
+        }
     }
 
     /// The power goes at each call of a session with several checkpoints. What of a part is claimed and is not there.

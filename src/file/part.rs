@@ -295,14 +295,21 @@ impl Part {
 
     /// Waits until the file is on the disk.
     pub fn sync(&mut self) -> Result<()> {
-        write::sync(self.file()?)
+        let result = write::sync(self.file()?);
+        result.inspect_err(|_| self.give_up())
     }
 
     /// Syncs the file and forgets its bytes in memory: what is read back next comes from the disk.
     pub fn sync_and_drop_cache(&mut self) -> Result<()> {
-        let file = self.file()?;
-        write::sync(file)?;
-        write::drop_cache(file)
+        self.sync()?;
+        write::drop_cache(self.file()?)
+    }
+
+    /// A sync that was to bring it to the disk has failed: no other session may go on with it.
+    pub fn give_up(&mut self) {
+        if let Some(kept) = &mut self.kept {
+            kept.give_up();
+        }
     }
 
     /// Closes the descriptor; the next use opens it again.

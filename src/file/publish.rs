@@ -137,7 +137,10 @@ impl Publisher {
             return results;
         }
         if let Err(errno) = self.sync_bytes(&mut batch) {
-            let failed = |ready: Ready| (ready.file, Err(cannot_sync(errno, &ready.path)));
+            let failed = |mut ready: Ready| {
+                ready.part.give_up();
+                (ready.file, Err(cannot_sync(errno, &ready.path)))
+            };
             return batch.into_iter().map(failed).collect();
         }
         for Ready { file, part, path, name, replace, .. } in batch {
