@@ -147,6 +147,12 @@ fn the_limits_are_those_of_the_protocol() {
         ("REJOIN_AFTER", seconds(limits::REJOIN_AFTER)),
         ("FLOW_FRESH", seconds(limits::FLOW_FRESH)),
         ("LINGER", seconds(limits::LINGER)),
+        ("RESUME_SPANS_MAX", bytes(limits::RESUME_SPANS_MAX)),
+        ("RESUME_MIN_BYTES", limits::RESUME_MIN_BYTES.to_string()),
+        ("SUM_BLOCK_BYTES", limits::SUM_BLOCK_BYTES.to_string()),
+        ("SUMS_PER_FRAME", bytes(limits::SUMS_PER_FRAME)),
+        ("REPAIRS_MAX", limits::REPAIRS_MAX.to_string()),
+        ("GONE_AFTER", seconds(limits::GONE_AFTER)),
     ]);
     let text = protocol();
     let mut theirs = BTreeMap::new();
