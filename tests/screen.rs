@@ -146,7 +146,7 @@ fn the_last_line_says_what_happened() {
     assert!(one.stderr.starts_with("haul: sent 1 file, 1.50 MB, in "), "{one}");
     assert!(one.stderr.contains(&format!("sha256 {}", sha256(&noise(1, 1_500_000)))), "{one}");
     assert!(
-        both.stderr.contains("sent 1 file, 3 B") && both.stderr.contains("1 kept as they were"),
+        both.stderr.contains("sent 1 file, 3 B") && both.stderr.contains("1 unchanged (not compared)"),
         "{both}"
     );
 }

@@ -287,7 +287,11 @@ fn a_lost_control_connection_is_said_and_leaves_nothing_under_the_name() {
     assert!(lost.stderr.contains("run the same command again"), "{lost}");
     let mut recv = recv;
     recv.process.line_with("still waiting, with the same ticket");
-    assert_eq!(tree::names(&there.path("")), Vec::<String>::new());
+    let live = |name: &String| !name.starts_with(".haul-");
+    assert_eq!(
+        tree::names(&there.path("")).into_iter().filter(live).collect::<Vec<_>>(),
+        Vec::<String>::new()
+    );
     here.start(["send", "big", &recv.ticket]).end().with(0);
     recv.end().with(0);
     tree::assert_same(&here.path(""), &there.path(""));

@@ -142,6 +142,13 @@ impl World {
         Listening { process, ticket }
     }
 
+    /// Names in a directory of this place, sorted, without those of what may be gone on with.
+    pub fn live(&self, dir: &str) -> Vec<String> {
+        let mut names = self.names(dir);
+        names.retain(|name| !name.starts_with(".haul-"));
+        names
+    }
+
     /// Names in a directory of this place, sorted, those of unfinished files included.
     pub fn names(&self, dir: &str) -> Vec<String> {
         let mut names: Vec<_> = fs::read_dir(self.path(dir))

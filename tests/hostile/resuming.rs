@@ -6,10 +6,10 @@ use haul::security::{ProofKey, Ticket};
 use haul::session::{ClientOpening, Credential, Opened};
 use haul::wire::frame::{FileEnd, Frame};
 use haul::wire::hello::Hello;
-use haul::wire::message::{Check, Code, Entries, Kind, Message, Resume, Span, Sums, Want, Wants};
+use haul::wire::message::{Check, Code, Entries, Message, Resume, Span, Sums, Want, Wants};
 
 use crate::opening::is_serving;
-use crate::peer::{Guest, Impostor, Wire, drive, entry, file, listing, open_of, push};
+use crate::peer::{Guest, Impostor, Wire, drive, file, listing, open_of, push, symlink};
 use crate::world::{Listening, World, exit, noise};
 
 const MIB: usize = 1 << 20;
@@ -154,9 +154,9 @@ fn open_in_place_of(guest: &Guest, server: &Listening, session: &Opened) -> (Wir
     (wire, opened)
 }
 
-/// Whether a session goes on: its next entry, a directory, gets its outcome.
+/// Whether a session goes on: its next entry, a link, gets its outcome.
 fn answers(wire: &mut Wire, first: u64) -> bool {
-    let entries = vec![entry("d", Kind::Dir)];
+    let entries = vec![symlink("link", "target")];
     wire.send(Frame::Message(Message::Entries(Entries { first, entries })));
     await_frame(wire, |frame| matches!(frame, Frame::Message(Message::Outcomes(_))))
 }

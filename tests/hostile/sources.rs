@@ -29,7 +29,7 @@ fn changes(change: impl FnOnce(&Path)) {
     let line = server.process.says("the file changed while it was sent");
     assert!(line.contains("big"), "{line}");
     assert_eq!(world.read("root/big"), b"as it was");
-    assert_eq!(world.names("root"), ["big"]);
+    assert_eq!(world.live("root"), ["big"]);
 }
 
 #[test]
@@ -93,7 +93,7 @@ fn a_served_file_that_changes_while_it_is_got() {
 
     get.wait().fails(exit::SOURCE_CHANGED, &["big: ", "the file changed while it was sent"]).in_one_line();
     assert_eq!(world.read("out/big"), b"as it was");
-    assert_eq!(world.names("out"), ["big"]);
+    assert_eq!(world.live("out"), ["big"]);
 }
 
 #[test]

@@ -6,9 +6,10 @@ use super::ledger::{Ledger, failed};
 use super::tree::{Incoming, Settled, Stage, Tree};
 use crate::file::disk::write;
 use crate::file::failure::Failure;
+use crate::file::part::Part;
 use crate::file::path::RelPath;
 use crate::file::publish::{Publisher, Verdict};
-use crate::wire::message::{Mtime, Outcome};
+use crate::wire::message::{Code, Mtime, Outcome};
 
 impl Tree {
     /// No entries follow: the last directories are left.
@@ -89,6 +90,14 @@ impl Tree {
     fn close(&mut self, number: u64, outcome: Outcome, digest: Option<[u8; 32]>) -> Option<Settled> {
         let Incoming { path, parent, linked, owed_bytes, stage, .. } = *self.open.remove(&number)?;
         self.promised_bytes -= u128::from(owed_bytes);
+        let stage = match (stage, &outcome) {
+            // What it takes is what the others lack.
+            (Stage::Wanted(Some(mut receiving)), Outcome::Failed { code: Code::NoSpace, .. }) => {
+                receiving.part.take().into_iter().for_each(Part::discard);
+                Stage::Wanted(None)
+            }
+            (stage, _) => stage,
+        };
         let (size_bytes, digest) = match stage {
             Stage::Publishing { size_bytes, digest } => (size_bytes, Some(digest)),
             Stage::Comparing(_) | Stage::Wanted(_) | Stage::Repairing(_) | Stage::Waiting => (0, digest),
