@@ -153,7 +153,7 @@ fn a_server_that_is_stopped_tells_its_clients() {
         assert!(ended.stderr.contains("was interrupted there"), "{ended:?}");
     }
     is_untouched(&world);
-    assert_eq!(world.names("root"), ["served"]);
+    assert_eq!(world.live("root"), ["served"]);
 }
 
 #[test]
