@@ -88,6 +88,13 @@ impl RelPath {
         }
     }
 
+    /// The paths of the directories that hold this, the nearest first; the last is `None`, the top.
+    pub fn parents(&self) -> impl Iterator<Item = Option<&[u8]>> {
+        let bytes = self.0.as_slice();
+        let slashes = (0..bytes.len()).rev().filter(|&at| bytes[at] == b'/');
+        slashes.map(|at| Some(&bytes[..at])).chain([None])
+    }
+
     /// The first component and what follows it (`None` when it stands alone).
     pub fn split_first(&self) -> (&[u8], Option<&[u8]>) {
         match self.0.iter().position(|&b| b == b'/') {

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use rustix::io::Errno;
 
 use super::disk::target_dirs::Dir;
-use super::disk::write;
+use super::disk::{Handle, write};
 use super::failure::Failure;
 use super::part::{Part, Replace};
 use crate::limits;
@@ -56,6 +56,24 @@ pub struct Verdict {
     pub outcome: Outcome,
 }
 
+/// Something that a sync is due for.
+#[derive(Debug)]
+enum Touched {
+    /// A directory, for the names in it and its own metadata.
+    Dir(Arc<Dir>),
+    /// A file that stands under its name, for its content.
+    File(Handle),
+}
+
+impl Touched {
+    fn handle(&self) -> &Handle {
+        match self {
+            Self::Dir(dir) => dir.handle(),
+            Self::File(file) => file,
+        }
+    }
+}
+
 /// Batches finished parts.
 #[derive(Debug)]
 pub struct Publisher {
@@ -69,10 +87,10 @@ pub struct Publisher {
     ready_dirs: BTreeSet<(u64, u64)>,
     /// Have their names, which are not synced.
     held: Vec<Verdict>,
-    /// Directories whose names have to be synced, by identity; at most `limits::SYNC_EACH_MAX`.
-    touched: BTreeMap<(u64, u64), Arc<Dir>>,
-    /// One directory of each file system that has to be synced as a whole, by device.
-    devices: BTreeMap<u64, Arc<Dir>>,
+    /// What has to be synced, by device and inode; at most `limits::SYNC_EACH_MAX`.
+    touched: BTreeMap<(u64, u64), Touched>,
+    /// Something on each file system that has to be synced as a whole, by device.
+    devices: BTreeMap<u64, Touched>,
     /// A sync that was due early has failed; told at the next commit.
     failed: Option<Errno>,
     /// May be told.
@@ -157,20 +175,29 @@ impl Publisher {
         results
     }
 
-    /// Names or metadata in `dir` changed and have to be synced.
+    /// Names in `dir` or its metadata have to be synced: they changed, or will be told as what was there already.
     pub fn touch(&mut self, dir: Arc<Dir>) {
-        if !self.sync || self.devices.contains_key(&dir.device()) {
+        self.note(dir.identity(), Touched::Dir(dir));
+    }
+
+    /// The content of `file`, whose device and inode are `identity`, has to be synced: it was there already.
+    pub fn touch_file(&mut self, identity: (u64, u64), file: Handle) {
+        self.note(identity, Touched::File(file));
+    }
+
+    fn note(&mut self, identity: (u64, u64), touched: Touched) {
+        let (device, _) = identity;
+        if !self.sync || self.devices.contains_key(&device) {
             return;
         }
-        self.touched.insert(dir.identity(), dir);
+        self.touched.insert(identity, touched);
         if self.touched.len() <= limits::SYNC_EACH_MAX {
             return;
         }
-        let crowd = std::mem::take(&mut self.touched);
-        for dir in crowd.into_values() {
+        for ((device, _), touched) in std::mem::take(&mut self.touched) {
             if write::HAS_SYNCFS {
-                self.devices.insert(dir.device(), dir);
-            } else if let Err(errno) = write::sync(dir.handle()) {
+                self.devices.insert(device, touched);
+            } else if let Err(errno) = write::sync(touched.handle()) {
                 self.failed = Some(errno);
             }
         }
@@ -191,11 +218,11 @@ impl Publisher {
     /// Syncs the names given so far and reports what was held.
     pub fn commit(&mut self) {
         let mut result = self.failed.take().map_or(Ok(()), Err);
-        for dir in std::mem::take(&mut self.touched).into_values() {
-            result = result.and(write::sync(dir.handle()));
+        for touched in std::mem::take(&mut self.touched).into_values() {
+            result = result.and(write::sync(touched.handle()));
         }
-        for dir in std::mem::take(&mut self.devices).into_values() {
-            result = result.and(write::sync_file_system(dir.handle()));
+        for touched in std::mem::take(&mut self.devices).into_values() {
+            result = result.and(write::sync_file_system(touched.handle()));
         }
         self.report_held(result);
     }
@@ -225,12 +252,15 @@ impl Publisher {
             // Each was synced as it came.
             return self.failed.take().map_or(Ok(()), Err);
         }
-        let earlier = std::mem::take(&mut self.touched).into_values();
         let mut devices = std::mem::take(&mut self.devices);
-        for dir in earlier.chain(batch.iter().map(|ready| Arc::clone(ready.part.dir()))) {
-            devices.entry(dir.device()).or_insert(dir);
+        for ((device, _), touched) in std::mem::take(&mut self.touched) {
+            devices.entry(device).or_insert(touched);
         }
-        let result = devices.into_values().try_fold((), |(), dir| write::sync_file_system(dir.handle()));
+        for dir in batch.iter().map(|ready| ready.part.dir()) {
+            devices.entry(dir.device()).or_insert_with(|| Touched::Dir(Arc::clone(dir)));
+        }
+        let result =
+            devices.into_values().try_fold((), |(), touched| write::sync_file_system(touched.handle()));
         self.report_held(result);
         result
     }

@@ -80,15 +80,13 @@ pub struct TargetDirs {
     kept: HashMap<Vec<u8>, (Arc<Dir>, u64)>,
     /// Counts the uses.
     turn: u64,
-    /// Directories in which another was made since they were last asked for.
-    changed: Vec<Arc<Dir>>,
 }
 
 impl TargetDirs {
     /// Directories below `root`.
     pub fn new(root: Handle) -> Result<Self, Errno> {
         let root = Arc::new(Dir::new(root, Vec::new())?);
-        Ok(Self { root, kept: HashMap::new(), turn: 0, changed: Vec::new() })
+        Ok(Self { root, kept: HashMap::new(), turn: 0 })
     }
 
     /// The directory at `path`, whose components were checked; `None` is the root. Where `create` says so, missing
@@ -115,16 +113,6 @@ impl TargetDirs {
         Ok(dir)
     }
 
-    /// Notes that names in `dir` changed.
-    pub fn note_change(&mut self, dir: Arc<Dir>) {
-        self.changed.push(dir);
-    }
-
-    /// Directories in which names were made since the last call: they have to be synced.
-    pub fn take_changed(&mut self) -> Vec<Arc<Dir>> {
-        std::mem::take(&mut self.changed)
-    }
-
     /// The root.
     pub fn root(&self) -> &Arc<Dir> {
         &self.root
@@ -144,8 +132,7 @@ impl TargetDirs {
         let handle = match write::open_dir(dir.handle(), name) {
             Err(Errno::NOENT) if create => {
                 match write::make_dir(dir.handle(), name, 0o777) {
-                    Ok(()) => self.note_change(Arc::clone(dir)),
-                    Err(Errno::EXIST) => {}
+                    Ok(()) | Err(Errno::EXIST) => {}
                     Err(errno) => return Err(errno),
                 }
                 write::open_dir(dir.handle(), name)?
@@ -184,8 +171,6 @@ mod tests {
         assert_eq!(missing, DirError { path: b"a".to_vec(), errno: Errno::NOENT });
         assert_eq!(made.path(), b"a/b/c");
         assert!(temp.path().join("a/b/c").is_dir());
-        let changed: Vec<Vec<u8>> = dirs.take_changed().iter().map(|dir| dir.path().to_vec()).collect();
-        assert_eq!(changed, [b"".to_vec(), b"a".to_vec(), b"a/b".to_vec()]);
     }
 
     #[test]

@@ -67,10 +67,9 @@ impl Tree {
                     }
                 }
             }
-            self.conclude(
-                ledger,
-                Verdict { file: number, path: path.as_bytes().to_vec(), size_bytes, digest, outcome },
-            );
+            let verdict =
+                Verdict { file: number, path: path.as_bytes().to_vec(), size_bytes, digest, outcome };
+            self.conclude(ledger, &path, verdict);
             if let Some(parent) = parent
                 && self.directories.child_done(parent)
             {
@@ -137,20 +136,34 @@ impl Tree {
         if let Some(mtime) = mtime.filter(|_| !has_time) {
             write::set_mtime(dir.handle(), mtime).map_err(cannot)?;
         }
-        if !has_mode || !has_time {
-            self.publisher.touch(dir);
-        }
+        self.publisher.touch(dir);
         Ok(has_time)
     }
 
-    /// Lets the outcome be told: at once, or after the sync of what was done.
-    fn conclude(&mut self, ledger: &mut Ledger, verdict: Verdict) {
-        self.dirs.take_changed().into_iter().for_each(|dir| self.publisher.touch(dir));
-        if verdict.outcome == Outcome::Done {
+    /// Lets the outcome be told: at once, or after the sync of what it says is there.
+    fn conclude(&mut self, ledger: &mut Ledger, path: &RelPath, mut verdict: Verdict) {
+        let is_there = matches!(verdict.outcome, Outcome::Done | Outcome::Unchanged | Outcome::Identical);
+        if is_there
+            && !self.rules.dry_run
+            && let Err(failure) = self.sync_names(path)
+        {
+            verdict.outcome = failed(failure);
+        }
+        if is_there {
             self.publisher.hold(verdict);
         } else {
             ledger.tell(verdict);
         }
+    }
+
+    /// Has the names on the way to `path` synced, also those from before: who gave them may not have done so, or may
+    /// have failed to. protocol.md [OUTCOME-3]
+    fn sync_names(&mut self, path: &RelPath) -> Result<(), Failure> {
+        for parent in path.parents() {
+            let dir = self.dirs.open(parent, false).map_err(|error| dir_failure(&error))?;
+            self.publisher.touch(dir);
+        }
+        Ok(())
     }
 
     fn report(&mut self, ledger: &mut Ledger) {

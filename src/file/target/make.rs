@@ -145,10 +145,7 @@ impl Tree {
         if !self.rules.dry_run {
             let dir = self.dirs.open(parent, true).map_err(|error| dir_failure(&error))?;
             match write::make_dir(dir.handle(), name, 0o700 | seen.mode & 0o777) {
-                Ok(()) => {
-                    self.dirs.note_change(dir);
-                    return Ok(filling(Outcome::Done));
-                }
+                Ok(()) => return Ok(filling(Outcome::Done)),
                 Err(Errno::EXIST) => {}
                 Err(errno) => return Err(cannot(errno)),
             }
@@ -206,13 +203,12 @@ impl Tree {
         let _claim = self.claim(path)?;
         let (parent, name) = path.split_last();
         let dir = self.dirs.open(parent, true).map_err(|error| dir_failure(&error))?;
-        let part = make(Arc::clone(&dir), &mut self.names)
+        let part = make(dir, &mut self.names)
             .map_err(|errno| Failure::of(errno, "make the link", path.as_bytes()))?;
         part.publish(name, replace).map_err(|error| {
             let (code, reason) = error.describe();
             Failure::new(code, path.as_bytes(), &reason)
         })?;
-        self.dirs.note_change(dir);
         Ok(Outcome::Done)
     }
 }

@@ -148,14 +148,14 @@ impl Tree {
         let path = incoming.path.clone();
         let expected = incoming.expected;
         let sparse = incoming.sparse;
-        let outcome = match self.digest_of_existing(&path, existing) {
+        let outcome = match self.is_there(&path, existing, digest) {
             Err(failure) => failed(failure),
             Ok(_) if expected.is_some_and(|expected| expected != digest) => {
                 failed(Failure::new(Code::Integrity, path.as_bytes(), NOT_EXPECTED))
             }
-            Ok(own) if own == digest => Outcome::Identical,
-            Ok(_) if self.rules.dry_run => Outcome::Planned,
-            Ok(_) => {
+            Ok(true) => Outcome::Identical,
+            Ok(false) if self.rules.dry_run => Outcome::Planned,
+            Ok(false) => {
                 let owed = if sparse { 0 } else { size };
                 let dir = self.dirs.open(path.split_last().0, false).ok();
                 self.forget_free_space();
@@ -204,23 +204,28 @@ impl Tree {
         }
     }
 
-    /// The digest of a file that was there before, which must still be the one that was examined.
-    pub(super) fn digest_of_existing(
+    /// Whether a file that was there before, and must still be the one that was examined, has this digest. If so, it is
+    /// going to be told as identical, and is synced first. protocol.md [OUTCOME-3]
+    pub(super) fn is_there(
         &mut self,
         path: &RelPath,
         examined: Existing,
-    ) -> Result<[u8; 32], Failure> {
+        digest: [u8; 32],
+    ) -> Result<bool, Failure> {
         let (parent, name) = path.split_last();
         let dir = self.dirs.open(parent, false).map_err(|error| dir_failure(&error))?;
         let cannot = |errno| Failure::of(errno, "compare it", path.as_bytes());
         let there = write::open_file(dir.handle(), name).map_err(cannot)?;
         let before = write::stat_of(&there).map_err(cannot)?;
-        let digest = digest_of(&there, self.rules.digest, &mut self.scratch).map_err(cannot)?;
+        let own = digest_of(&there, self.rules.digest, &mut self.scratch).map_err(cannot)?;
         let after = write::stat_of(&there).map_err(cannot)?;
         if Existing::of(&before) != examined || Existing::of(&after) != examined {
             return Err(Failure::new(Code::Conflict, path.as_bytes(), "changed while it was being compared"));
         }
-        Ok(digest)
+        if own == digest && !self.rules.dry_run {
+            self.publisher.touch_file(before.identity, there);
+        }
+        Ok(own == digest)
     }
 
     fn on_piece(
@@ -331,7 +336,6 @@ impl Tree {
                     self.promised_bytes -= u128::from(incoming.owed_bytes);
                     incoming.owed_bytes = 0;
                 }
-                self.dirs.take_changed().into_iter().for_each(|dir| self.publisher.touch(dir));
             }
         }
         self.unparked.push_back(file);

@@ -135,13 +135,11 @@ impl Tree {
         {
             return Err(TargetError::Top { name: top.clone() });
         }
-        let mut publisher = Publisher::new(config.sync);
         if let Some(below) = &below
             && !config.dry_run
         {
             dirs.open(Some(below.as_bytes()), true)
                 .map_err(|error| TargetError::Below(dir_failure(&error)))?;
-            dirs.take_changed().into_iter().for_each(|dir| publisher.touch(dir));
         }
         let rules = Rules {
             digest: config.digest,
@@ -158,7 +156,7 @@ impl Tree {
             rules,
             dirs,
             names: TempNames::new(config.seed),
-            publisher,
+            publisher: Publisher::new(config.sync),
             directories: Directories::default(),
             linked: LinkedFiles::default(),
             open: HashMap::new(),
@@ -309,7 +307,7 @@ impl Tree {
         let existing = found.map(|found| found.expect_file(path)).transpose()?;
         let mut plan = self.wish(file.size, seen.mtime).plan(existing);
         if let (Plan::Leave(outcome), Some(expected), Some(existing)) = (&plan, expected, existing) {
-            plan = match self.digest_of_existing(path, existing)? == expected {
+            plan = match self.is_there(path, existing, expected)? {
                 true => Plan::Leave(Outcome::Identical),
                 false if *outcome == Outcome::Unchanged => Plan::Take(Replace::Examined(existing)),
                 false => {

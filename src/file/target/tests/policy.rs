@@ -209,6 +209,7 @@ fn what_is_there_is_compared_when_a_digest_is_expected() {
         let mut target = Target::new(config).unwrap();
 
         target.handle(Job::Entries { first: 0, entries: vec![file_entry("f", 5)] }).unwrap();
+        target.handle(Job::Idle).unwrap();
 
         let told = super::outcomes(&mut target);
         assert_eq!(told.first().map(|(_, outcome)| outcome.clone()), outcome);

@@ -8,12 +8,14 @@ mod faults;
 mod journal;
 mod power;
 
+use std::collections::HashMap;
+
 use super::{MTIME, config, digest, entry, file_entry, outcomes};
 use crate::file::disk::memory::Memory;
 use crate::file::disk::{FileKind, Handle, Stat, write};
 use crate::file::path::TEMP_PREFIX;
-use crate::file::target::{Job, Place, Target, TargetConfig, TargetError};
-use crate::wire::message::{Entry, Kind, Outcome, Overwrite};
+use crate::file::target::{Event, Job, Place, Target, TargetConfig, TargetError};
+use crate::wire::message::{Entry, Kind, Outcome, Overwrite, Want};
 
 /// What is sent, and how it is received.
 struct Scene {
@@ -91,14 +93,29 @@ impl Scene {
         (self.change)(&mut config);
         let mut target = Target::new(config)?;
         let mut told = Vec::new();
+        let mut wanted = HashMap::new();
         let mut handle = |job| {
             target.handle(job).unwrap();
-            told.extend(outcomes(&mut target));
+            while let Some(event) = target.poll_event() {
+                match event {
+                    Event::Outcome { file, outcome } => told.push((file, outcome)),
+                    Event::Want { file, want } => drop(wanted.insert(file, want)),
+                    _ => {}
+                }
+            }
+            wanted.clone()
         };
 
-        handle(Job::Entries { first: 0, entries: self.listing.clone() });
+        let mut wanted = handle(Job::Entries { first: 0, entries: self.listing.clone() });
         for (number, entry) in (0..).zip(&self.listing) {
-            self.content(number).into_iter().for_each(|content| send(&mut handle, number, &content));
+            let Some(content) = self.content(number) else { continue };
+            if wanted.get(&number) == Some(&Want::Digest) {
+                let (size, digest) = (content.len() as u64, digest(&content));
+                wanted = handle(Job::Digest { file: number, size, digest });
+            }
+            if wanted.get(&number) == Some(&Want::Content) {
+                send(&mut |job| drop(handle(job)), number, &content);
+            }
             if entry.name == REPLACED.as_bytes() {
                 handle(Job::Idle);
             }
@@ -131,33 +148,36 @@ impl Scene {
             return Some(format!("{name} is nothing that was sent"));
         }
         (0..self.listing.len()).find_map(|number| {
-            let is_done = told.contains(&(number as u64, Outcome::Done));
-            self.contradiction(memory, number, is_done)
+            let says_so = |(file, outcome): &(u64, Outcome)| {
+                *file == number as u64
+                    && matches!(outcome, Outcome::Done | Outcome::Unchanged | Outcome::Identical)
+            };
+            self.contradiction(memory, number, told.iter().any(says_so))
         })
     }
 
-    fn contradiction(&self, memory: &Memory, number: usize, is_done: bool) -> Option<String> {
+    fn contradiction(&self, memory: &Memory, number: usize, is_there: bool) -> Option<String> {
         let entry = &self.listing[number];
         let name = String::from_utf8(entry.name.clone()).unwrap();
         let Some((dir, stat)) = find(memory, &name) else {
-            return (is_done || name == REPLACED).then(|| format!("{name} is missing"));
+            return (is_there || name == REPLACED).then(|| format!("{name} is missing"));
         };
         let last = name.rsplit('/').next().unwrap().as_bytes();
         let is_right = match &entry.kind {
             Kind::File { .. } | Kind::Stream => {
                 let bytes = read(&dir, last);
-                let is_old = name == REPLACED && bytes == old() && !is_done;
+                let is_old = name == REPLACED && bytes == old() && !is_there;
                 is_old
-                    || Some(bytes) == self.content(number as u64) && (!is_done || has_metadata(&stat, entry))
+                    || Some(bytes) == self.content(number as u64) && (!is_there || has_metadata(&stat, entry))
             }
-            Kind::Dir => stat.kind == FileKind::Directory && (!is_done || has_metadata(&stat, entry)),
+            Kind::Dir => stat.kind == FileKind::Directory && (!is_there || has_metadata(&stat, entry)),
             // No call but the sync of the file system makes its time safe.
             Kind::Symlink { target } => write::read_link(&dir, last).as_ref() == Ok(target),
             Kind::Hardlink { file } => {
                 let first = std::str::from_utf8(&self.listing[usize::try_from(*file).unwrap()].name).unwrap();
                 let is_same =
                     || find(memory, first).is_some_and(|(_, first)| first.identity == stat.identity);
-                Some(read(&dir, last)) == self.content(*file) && (!is_done || is_same())
+                Some(read(&dir, last)) == self.content(*file) && (!is_there || is_same())
             }
         };
         (!is_right).then(|| format!("{name} is wrong"))

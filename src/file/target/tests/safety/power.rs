@@ -1,9 +1,10 @@
 //! The power goes at each call on the disk, and what is left is compared with what was promised.
 
-use super::Scene;
+use super::{Scene, file_entry};
 use crate::file::disk::memory::{Call, Fault, Lie, Memory};
 use crate::file::disk::write;
-use crate::wire::message::Outcome;
+use crate::file::target::TargetConfig;
+use crate::wire::message::{Outcome, Overwrite};
 use rustix::io::Errno;
 
 #[test]
@@ -53,6 +54,58 @@ fn what_a_power_loss_left_is_made_whole_by_the_next_session() {
 
         assert!(told.iter().all(|(_, outcome)| is_good(outcome)), "call {call}: {told:?}");
         assert_eq!(scene.violation(&left.crash(0), &told), None, "call {call}");
+    }
+}
+
+#[test]
+fn what_a_failed_session_left_is_safe_before_it_is_told_as_there() {
+    // protocol.md [OUTCOME-3]
+    let by_time: fn(&mut TargetConfig) = |config| config.overwrite = Overwrite::Different;
+    let by_digest: fn(&mut TargetConfig) = |config| config.checksum = true;
+    let mut scenes = Scene::each_alone();
+    scenes.extend([Scene::of_everything(), Scene::of_many_files(), Scene::of_many_directories()]);
+    for scene in scenes {
+        for (call, change) in
+            (0..scene.count_calls()).flat_map(|call| [by_time, by_digest].map(|change| (call, change)))
+        {
+            let again = Scene { change, listing: scene.listing.clone(), ..scene };
+            let memory = scene.disk();
+            memory.fail_at(call, Fault::Error(Errno::IO));
+            let _ = scene.run(&memory);
+
+            let left = memory.kill();
+            let told = again.run(&left).unwrap();
+
+            // That the sync of a whole file system failed is told by the next sync of each file too.
+            let may_fail = memory.calls()[call] == Call::SyncFileSystem;
+            assert!(may_fail || told.iter().all(|(_, outcome)| is_good(outcome)), "call {call}: {told:?}");
+            for seed in 0..SEEDS {
+                assert_eq!(
+                    scene.violation(&left.crash(seed), &told),
+                    None,
+                    "call {call}, seed {seed}: {told:?}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_told_as_identical_is_safe_whoever_wrote_it() {
+    // protocol.md [OUTCOME-3]
+    let listing = vec![file_entry("small", 10)];
+    let scene = Scene { listing, change: |config| config.checksum = true, ..Scene::of_everything() };
+    let memory = scene.disk();
+    let content = scene.content(0).unwrap();
+    let file = write::open_or_create(&memory.root(), b"small").unwrap();
+    write::write_all_at(&file, &content, 0).unwrap();
+
+    assert_eq!(scene.run(&memory).unwrap(), [(0, Outcome::Identical)]);
+
+    for seed in 0..SEEDS {
+        let left = memory.crash(seed);
+        assert!(super::all_names(&left).contains(&"small".to_owned()), "seed {seed}");
+        assert_eq!(super::read(&left.root(), b"small"), content, "seed {seed}");
     }
 }
 
@@ -107,7 +160,7 @@ fn violation_on(scene: &Scene, spoil: &dyn Fn(&Memory)) -> Option<String> {
 }
 
 fn is_good(outcome: &Outcome) -> bool {
-    matches!(outcome, Outcome::Done | Outcome::Unchanged)
+    matches!(outcome, Outcome::Done | Outcome::Unchanged | Outcome::Identical)
 }
 
 /// Power losses tried at each call: some of each kind.
