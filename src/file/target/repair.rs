@@ -90,7 +90,7 @@ impl Tree {
                 break;
             }
         }
-        if !repair.sums.is_empty() {
+        if repair.has_sums() {
             return true;
         }
         match repair.ask() {
@@ -127,6 +127,11 @@ impl Tree {
 }
 
 impl Repair {
+    /// Whether there is something to compare with.
+    pub(super) fn has_sums(&self) -> bool {
+        !self.sums.is_empty()
+    }
+
     /// How many sums to ask for next; none when all blocks were compared.
     fn ask(&self) -> u64 {
         (self.size.div_ceil(limits::SUM_BLOCK_BYTES) - self.next).min(limits::SUMS_PER_FRAME as u64)

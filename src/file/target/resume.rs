@@ -104,7 +104,8 @@ impl Tree {
     pub(super) fn work(&mut self, ledger: &mut Ledger) {
         let Some(file) = self.lagging.pop_front() else { return };
         match self.open.get_mut(&file).map(|incoming| &mut incoming.stage) {
-            Some(Stage::Repairing(_)) => {
+            // One that still had its turn when the proof failed has no sums yet.
+            Some(Stage::Repairing(repair)) if repair.has_sums() => {
                 let has_more = self.compare_blocks(ledger, file);
                 self.lagging.extend(has_more.then_some(file));
             }

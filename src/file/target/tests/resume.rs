@@ -82,6 +82,21 @@ fn a_partial_file_that_was_changed_is_found_out_and_only_what_differs_is_sent_ag
 }
 
 #[test]
+fn what_is_wrong_is_asked_once_also_where_the_proof_came_before_its_turn() {
+    // protocol.md [REPAIR-1]
+    let memory = cut_at(MIB);
+    spoil(&memory, 5);
+    let mut target = open(&memory, 1);
+    announce(&mut target, SIZE);
+
+    // What arrives makes good what is behind, while the file still waits for its turn.
+    send(&mut target, MIB, &content()[MIB..]);
+    assert_eq!(end(&mut target, &content()), []);
+
+    assert_eq!(answer_checks(&mut target, &content()), [resume(&[(MIB, SIZE - MIB)])]);
+}
+
+#[test]
 fn a_source_that_was_changed_costs_what_differs() {
     let memory = cut_at(5 * MIB);
     let mut other = content();
