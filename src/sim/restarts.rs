@@ -1,27 +1,22 @@
-//! Transfers that are cut, killed and lose their power again and again, on a disk that fails, from one seed.
+//! Transfers that are cut, killed and lose their power again and again, on a disk that fails, over any path, from one seed.
 //!
 //! **Goal.** A name never holds anything but a whole version of its file; what was told to be done stays done, also
 //! without power; and once the faults are over, one more session makes everything right.
 //!
-//! **Method.** The real sender, receiver and target, with the real journal, over a disk in memory; two connections whose
-//! frames overtake each other as the seed says. Each attempt ends in its own way: with the transfer, a cut, the death of the
-//! receiving process, or a loss of power, at any step or at any call on the disk; calls fail on the way. Between attempts
-//! a source may change, and a part may be spoilt. The last attempt meets no fault.
-//!
-//! What the network does to single packets is for [`super::World`].
+//! **Method.** Each attempt is a [`World`] with its own faults, over connections and flows, and all of them have one disk
+//! in memory. It ends in its own way: with the transfer, a cut, the death of the receiving process, or a loss of power, at
+//! any time or at any call on the disk; calls fail on the way. Between attempts a source may change, and a part may be
+//! spoilt. In the last attempt no call on the disk fails and nobody cuts the session off.
 
-use std::{
-    collections::VecDeque,
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
-    time::Duration,
-};
-
-use rustix::io::Errno;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::{
     chance::Chance,
-    world::source::{FileSpec, Source, hash},
+    world::{
+        Plan, World,
+        source::{FileSpec, Trouble, hash},
+        target::read,
+    },
 };
 use crate::{
     file::{
@@ -30,14 +25,9 @@ use crate::{
             write,
         },
         path::TEMP_PREFIX,
-        target::{Accept, BusyNames, Event, Expect, LinkRule, Place, Target, TargetConfig},
     },
     limits,
-    transfer::{CONTROL, Carrier, Job, Receiver, Sender},
-    wire::{
-        frame::Frame,
-        message::{DigestKind, Message, Outcome, Overwrite},
-    },
+    wire::message::Outcome,
 };
 
 /// What became of a seed.
@@ -57,6 +47,8 @@ pub struct Restarts {
     pub checks: u64,
     /// Content that arrived, bytes.
     pub moved_bytes: u64,
+    /// Of it, bytes that came over flows.
+    pub flow_bytes: u64,
     /// Content that was there from before when a session went on, bytes.
     pub resumed_bytes: u64,
 }
@@ -96,30 +88,8 @@ enum End {
     PowerLoss,
 }
 
-/// Both sides of a session and what is between them.
-struct Session {
-    source: Source,
-    sender: Sender<usize>,
-    receiver: Receiver,
-    target: Target,
-    to_receiver: [VecDeque<Frame>; 2],
-    to_sender: VecDeque<Frame>,
-    now: Duration,
-    /// Outcomes as the target has told them.
-    told: Vec<(u64, Outcome)>,
-    checks: u64,
-}
-
-const OWNER: [u8; 32] = [3; 32];
-const ATTEMPTS_MAX: u64 = 6;
-const CHUNK_BYTES: usize = 128 << 10;
-/// A disk of this rate never keeps a source waiting, bytes a second.
-const RATE: u64 = 1 << 40;
+const ATTEMPTS_MAX: u64 = 5;
 const CAPACITY_BYTES: u64 = 40 << 20;
-/// Far more rounds than any session needs.
-const ROUNDS_MAX: u64 = 100_000;
-/// Rounds within which most sessions are complete.
-const ROUNDS: u64 = 60;
 /// Calls on the disk within which most sessions are complete.
 const CALLS: u64 = 150;
 
@@ -139,11 +109,11 @@ impl Story {
                 let at = chance.below(size);
                 spec.hole = (at, chance.between(1, size - at));
             }
-            let versions = vec![hash(b"old"), hash(&content(&spec))];
+            let versions = vec![hash(b"old"), hash(&spec.content())];
             files.push(File { spec, versions, done: None });
         }
         for number in 0..files.len() {
-            let file = write::open_or_create(&disk.root(), &name(number)).expect("there is room");
+            let file = write::open_or_create(&disk.root(), &FileSpec::name(number)).expect("there is room");
             write::write_all_at(&file, b"old", 0).expect("there is room");
             write::sync(&file).expect("it works");
         }
@@ -164,64 +134,39 @@ impl Story {
     /// A session that ends somehow.
     fn attempt(&mut self) {
         let end = self.chance.pick(&[End::Cut, End::Kill, End::PowerLoss]);
-        let rounds = self.chance.below(ROUNDS);
-        let made = self.disk.calls().len();
-        let first = usize::try_from(self.chance.below(CALLS)).expect("a few");
+        let mut plan = Plan::sending(self.chance.next(), self.specs());
+        if self.chance.percent(10) {
+            let file = self.chance.pick(&(0..plan.files.len()).collect::<Vec<_>>());
+            let from = self.chance.between(0, plan.files[file].size);
+            plan.files[file].trouble = Some(Trouble::CannotBeRead(from));
+        }
         if end == End::PowerLoss && self.chance.percent(50) {
-            self.disk.fail_at(made + first, Fault::PowerLoss);
-        } else if self.chance.percent(40) {
-            for _ in 0..self.chance.between(1, 3) {
-                let at = made + usize::try_from(self.chance.below(CALLS)).expect("a few");
-                let errnos = [Errno::NOSPC, Errno::IO, Errno::MFILE, Errno::ROFS, Errno::ACCESS];
-                let errno = self.chance.pick(&errnos);
-                let fault = if self.chance.percent(20) { Fault::Short } else { Fault::Error(errno) };
-                self.disk.fail_at(at, fault);
-                self.tally.faults += 1;
-            }
+            let call = usize::try_from(self.chance.below(CALLS)).expect("a few");
+            plan.disk_faults.push((call, Fault::PowerLoss));
         }
-        self.tally.attempts += 1;
-        let Some(mut session) = self.open() else {
-            // The first look at the disk failed.
+        let lasts = plan.usual() * u32::try_from(self.chance.between(1, 1500)).expect("a part") / 1000;
+        self.tally.faults += plan.disk_faults.len() as u64;
+        let mut world = World::over(plan, self.disk.clone(), 0);
+        world.run_until(lasts);
+        self.note(&world);
+        if end == End::Cut {
+            drop(world);
             self.end(end);
-            return;
-        };
-        for _ in 0..rounds {
-            if session.is_over() {
-                break;
-            }
-            session.round(&mut self.chance);
+        } else {
+            // What is dropped behind the process's end finds no disk.
+            self.end(end);
+            drop(world);
         }
-        self.note(&session);
-        match end {
-            End::Cut => drop(session),
-            // What is dropped behind it finds no disk.
-            End::Kill | End::PowerLoss => {
-                self.end(end);
-                drop(session);
-                return;
-            }
-        }
-        self.end(end);
     }
 
-    /// A session that meets no fault: everything is there behind it, and nothing else.
+    /// A session that meets no fault but those of the path: everything is there behind it, and nothing else.
     fn last_attempt(&mut self) {
-        self.disk.heal();
-        self.tally.attempts += 1;
-        let mut session = self.open().expect("nothing is wrong with the disk");
-        for _ in 0..ROUNDS_MAX {
-            if session.is_over() {
-                break;
-            }
-            session.round(&mut self.chance);
-        }
-        assert!(session.is_over(), "a session without faults does not end");
-        assert_eq!(session.told.len(), self.files.len());
-        for (file, outcome) in &session.told {
-            assert!(matches!(outcome, Outcome::Done | Outcome::Identical), "entry {file}: {outcome:?}");
-        }
-        self.note(&session);
-        drop(session);
+        let mut plan = Plan::sending(self.chance.next(), self.specs()).without_ends();
+        plan.disk_faults.clear();
+        let mut world = World::over(plan, self.disk.clone(), 0);
+        world.run();
+        self.note(&world);
+        drop(world);
         self.check_names();
         for (number, file) in self.files.iter().enumerate() {
             assert_eq!(file.done, Some(file.versions.len() - 1), "entry {number} is not the last version");
@@ -236,51 +181,24 @@ impl Story {
         }
     }
 
-    fn open(&mut self) -> Option<Session> {
-        let config = TargetConfig {
-            place: Place::Opened { root: self.disk.root(), below: None },
-            digest: DigestKind::Blake3,
-            overwrite: Overwrite::Always,
-            checksum: true,
-            dry_run: false,
-            sync: true,
-            verify_disk: self.chance.percent(10),
-            links: LinkRule::KeepAll,
-            keep_setid: false,
-            eager: false,
-            expect: Expect::None,
-            accept: Accept::Anything,
-            busy: Arc::new(BusyNames::new()),
-            seed: self.chance.next(),
-        };
-        let target = Target::new(config).ok()?;
-        let mut receiver = Receiver::new(limits::CREDIT_MAX_BYTES);
-        receiver.allow_resume(OWNER);
-        let specs = self.files.iter().map(|file| file.spec.clone()).collect();
-        Some(Session {
-            source: Source::new(specs, CHUNK_BYTES, RATE),
-            sender: Sender::new(false),
-            receiver,
-            target,
-            to_receiver: Default::default(),
-            to_sender: VecDeque::new(),
-            now: Duration::ZERO,
-            told: Vec::new(),
-            checks: 0,
-        })
+    fn specs(&self) -> Vec<FileSpec> {
+        self.files.iter().map(|file| file.spec.clone()).collect()
     }
 
     /// What the session has promised.
-    fn note(&mut self, session: &Session) {
-        for (number, outcome) in &session.told {
+    fn note(&mut self, world: &World) {
+        self.tally.attempts += 1;
+        let Some((receiver, target)) = world.receiver() else { return };
+        for (number, outcome) in target.outcomes() {
             if matches!(outcome, Outcome::Done | Outcome::Identical) {
                 let file = &mut self.files[usize::try_from(*number).expect("an index")];
                 file.done = Some(file.versions.len() - 1);
             }
         }
-        self.tally.checks += session.checks;
-        self.tally.moved_bytes += session.receiver.received_bytes();
-        self.tally.resumed_bytes += session.receiver.resumed_bytes();
+        self.tally.checks += target.checks();
+        self.tally.moved_bytes += receiver.received_bytes();
+        self.tally.resumed_bytes += receiver.resumed_bytes();
+        self.tally.flow_bytes += world.tally().flow_bytes;
     }
 
     fn end(&mut self, end: End) {
@@ -301,7 +219,7 @@ impl Story {
     /// Every name holds a whole version, and none that is older than what was told to be done.
     fn check_names(&self) {
         for (number, file) in self.files.iter().enumerate() {
-            let bytes = read(&self.disk, &name(number)).expect("a name is never without a file");
+            let bytes = read(&self.disk, &FileSpec::name(number)).expect("a name is never without a file");
             let held = hash(&bytes);
             let version = file.versions.iter().rposition(|version| *version == held);
             let version = version.unwrap_or_else(|| panic!("entry {number} holds what nobody has sent"));
@@ -322,7 +240,7 @@ impl Story {
                 let size = least + (file.spec.size - least) / 2;
                 file.spec = FileSpec { size, hole: (0, 0), ..file.spec.clone() };
             }
-            file.versions.push(hash(&content(&file.spec)));
+            file.versions.push(hash(&file.spec.content()));
         }
         if self.chance.percent(20) {
             self.spoil();
@@ -347,66 +265,6 @@ impl Story {
     }
 }
 
-impl Session {
-    /// Whether the sender has the receiver's last word.
-    fn is_over(&self) -> bool {
-        self.sender.end().is_some()
-    }
-
-    /// Everybody does a little, in an order and to an extent that the seed says.
-    fn round(&mut self, chance: &mut Chance) {
-        self.now += Duration::from_secs(1);
-        self.source.work(self.now, &mut self.sender);
-        for _ in 0..chance.below(8) {
-            let carrier = usize::try_from(chance.below(2)).expect("two");
-            self.to_receiver[carrier].extend(self.sender.poll_frame(carrier_of(carrier)));
-        }
-        self.to_receiver[0].extend(self.sender.poll_frame(CONTROL));
-        for _ in 0..chance.below(8) {
-            let carrier = usize::try_from(chance.below(2)).expect("two");
-            if let Some(frame) = self.to_receiver[carrier].pop_front() {
-                let taken = self.receiver.handle_frame(carrier_of(carrier), frame);
-                taken.unwrap_or_else(|why| panic!("the sender: {why}"));
-            }
-        }
-        for _ in 0..chance.between(1, 8) {
-            let job = match self.receiver.poll_job() {
-                Some(job) => job,
-                None if self.target.has_work() => Job::Work,
-                None if chance.percent(50) => Job::Idle,
-                None => Job::Checkpoint,
-            };
-            self.target.handle(job).unwrap_or_else(|why| panic!("the sender: {why}"));
-            while let Some(event) = self.target.poll_event() {
-                if let Event::Outcome { file, outcome } = &event {
-                    self.told.push((*file, outcome.clone()));
-                }
-                self.receiver.on_event(event);
-            }
-        }
-        while let Some(frame) = self.receiver.poll_frame() {
-            self.checks += u64::from(matches!(frame, Frame::Message(Message::Check(_))));
-            self.to_sender.push_back(frame);
-        }
-        while let Some(frame) = self.to_sender.pop_front() {
-            self.sender.handle_frame(frame).unwrap_or_else(|why| panic!("the receiver: {why}"));
-        }
-    }
-}
-
-fn carrier_of(index: usize) -> Carrier {
-    if index == 0 { CONTROL } else { 1 }
-}
-
-fn content(spec: &FileSpec) -> Vec<u8> {
-    spec.bytes(Duration::ZERO, 0, usize::try_from(spec.size).expect("a small file"))
-}
-
-/// As [`FileSpec::entry`] names it.
-fn name(number: usize) -> Vec<u8> {
-    format!("entry {number}").into_bytes()
-}
-
 fn names(disk: &Memory) -> Vec<Vec<u8>> {
     let mut names = Vec::new();
     let listed = write::any_name(&disk.root(), |name, _| {
@@ -415,13 +273,4 @@ fn names(disk: &Memory) -> Vec<Vec<u8>> {
     });
     listed.expect("a healthy disk");
     names
-}
-
-fn read(disk: &Memory, name: &[u8]) -> Option<Vec<u8>> {
-    let root = disk.root();
-    let stat = write::stat(&root, name).expect("a healthy disk")?;
-    let mut bytes = vec![0; usize::try_from(stat.size).expect("a small file")];
-    let file = write::open_file(&root, name).expect("a healthy disk");
-    write::read_at(&file, &mut bytes, 0).expect("a healthy disk");
-    Some(bytes)
 }

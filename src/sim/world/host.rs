@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     datagram::{self, FlowConfig, Path},
+    file::disk::memory::Memory,
     limits,
     security::{Channel, FlowId, Opener, ProofKey, Sealer, Side},
     session::{ClientOpening, Credential, Opened, Prover, ServerOpening},
@@ -30,11 +31,12 @@ use crate::{
 
 /// No further frame is taken while so many bytes wait for a connection.
 const OUT_HIGH_BYTES: usize = 256 << 10;
+/// The key of the sender, which may go on with what it sent before.
+const OWNER: [u8; 32] = [3; 32];
 /// Rounds that a host may take over one event.
 const ROUNDS_MAX: u32 = 100_000;
 
 /// One end of the session.
-#[derive(Debug)]
 pub struct Host {
     side: Side,
     plan: Arc<Plan>,
@@ -64,6 +66,8 @@ pub struct Host {
     /// How its session ended.
     end: Option<Result<(), String>>,
     trace_lines: usize,
+    /// Where it puts what it receives.
+    disk: Memory,
 }
 
 /// A connection.
@@ -87,7 +91,6 @@ enum Opening {
 }
 
 /// The core of either role, with the disk behind it.
-#[derive(Debug)]
 pub enum Core {
     /// Bytes flow away from here.
     Sender(Box<Sender<usize>>, Box<Source>),
@@ -97,7 +100,7 @@ pub enum Core {
 
 impl Host {
     /// A client that has not dialled yet, or a server that waits.
-    pub fn new(side: Side, plan: &Arc<Plan>, trace_lines: usize) -> Self {
+    pub fn new(side: Side, plan: &Arc<Plan>, disk: &Memory, trace_lines: usize) -> Self {
         let is_client = side == Side::Client;
         Self {
             side,
@@ -105,7 +108,7 @@ impl Host {
             chance: Chance::new(plan.seed, if is_client { "client" } else { "server" }),
             streams: Vec::new(),
             opened: None,
-            core: is_client.then(|| Core::new(plan, plan.is_push)),
+            core: is_client.then(|| Core::new(plan, disk, plan.is_push)),
             about_flows: VecDeque::new(),
             log: ControlLog::keeping(),
             awaits_control: false,
@@ -120,6 +123,7 @@ impl Host {
             receipt_at: None,
             end: None,
             trace_lines,
+            disk: disk.clone(),
         }
     }
 
@@ -539,7 +543,7 @@ impl Host {
         match frame {
             Frame::Message(Message::Open(_)) => {
                 assert!(self.side == Side::Server && self.core.is_none());
-                self.core = Some(Core::new(&self.plan, !self.plan.is_push));
+                self.core = Some(Core::new(&self.plan, &self.disk, !self.plan.is_push));
             }
             Frame::Message(Message::FlowOpen(open)) => self.on_flow_open(now, net, &open),
             Frame::Message(Message::FlowAccept(accept)) => self.on_flow_accept(now, net, &accept),
@@ -748,18 +752,18 @@ fn transmit(now: Duration, flow: &mut FlowEnd, side: Side, net: &mut Net) -> boo
 }
 
 impl Core {
-    fn new(plan: &Plan, is_sender: bool) -> Self {
-        let files = plan.files.clone();
+    fn new(plan: &Plan, disk: &Memory, is_sender: bool) -> Self {
         if is_sender {
-            let source = Source::new(files, plan.chunk_bytes, plan.read_rate);
+            let source = Source::new(plan.files.clone(), plan.chunk_bytes, plan.read_rate);
             let mut sender = Sender::new(plan.is_eager);
             if plan.waits_for_flow {
                 sender.set_only(Some(limits::FLOW_NUMBER_MIN));
             }
             Self::Sender(Box::new(sender), Box::new(source))
         } else {
-            let target = Target::new(files, plan.is_eager, plan.write_rate);
-            Self::Receiver(Box::new(Receiver::new(plan.window_max)), Box::new(target))
+            let mut receiver = Receiver::new(plan.window_max);
+            receiver.allow_resume(OWNER);
+            Self::Receiver(Box::new(receiver), Box::new(Target::new(plan, disk)))
         }
     }
 

@@ -26,7 +26,7 @@ mod net;
 mod pipe;
 mod plan;
 pub(super) mod source;
-mod target;
+pub(super) mod target;
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -38,10 +38,16 @@ pub use plan::{Fault, Plan};
 
 use host::{Core, Host};
 use net::{Datagram, Net};
-use source::{Form, Trouble};
+use source::{FileSpec, Form};
+use target::{Target, disk_for, read};
 
 use super::agenda::Agenda;
-use crate::{security::Side, transfer::CONTROL, wire::message::Outcome};
+use crate::{
+    file::disk::memory::Memory,
+    security::Side,
+    transfer::{CONTROL, Receiver},
+    wire::message::Outcome,
+};
 
 /// What is due and cannot go on is tried again so soon.
 const STEP: Duration = Duration::from_micros(50);
@@ -54,7 +60,6 @@ const TRACE_LINES: usize = 2000;
 const TRACE_SHOWN: usize = 60;
 
 /// A client and a server.
-#[derive(Debug)]
 pub struct World {
     plan: Arc<Plan>,
     now: Duration,
@@ -64,6 +69,8 @@ pub struct World {
     net: Net,
     wakes: [Option<Duration>; 2],
     events: u64,
+    /// The receiver's.
+    disk: Memory,
 }
 
 #[derive(Debug)]
@@ -94,18 +101,25 @@ pub struct Tally {
 }
 
 impl World {
-    /// The world of a plan; keeps so many lines of each flow's diary.
+    /// The world of a plan, with a disk of its own; keeps so many lines of each flow's diary.
     pub fn new(plan: Plan, trace_lines: usize) -> Self {
+        let disk = disk_for(&plan.files);
+        Self::over(plan, disk, trace_lines)
+    }
+
+    /// The world of a plan whose receiver has this disk.
+    pub(super) fn over(plan: Plan, disk: Memory, trace_lines: usize) -> Self {
         let plan = Arc::new(plan);
         let mut world = Self {
             now: Duration::ZERO,
             agenda: Agenda::new(),
-            client: Host::new(Side::Client, &plan, trace_lines),
-            server: Host::new(Side::Server, &plan, trace_lines),
+            client: Host::new(Side::Client, &plan, &disk, trace_lines),
+            server: Host::new(Side::Server, &plan, &disk, trace_lines),
             net: Net::new(&plan),
             wakes: [None, None],
             events: 0,
             plan,
+            disk,
         };
         world.agenda.push(world.plan.heals_at, Event::Heal);
         for &(at, fault) in &world.plan.faults {
@@ -135,10 +149,19 @@ impl World {
     /// # Panics
     /// If anything is wrong.
     pub fn run(&mut self) {
+        assert!(self.run_until(Duration::MAX));
+        self.check_end();
+    }
+
+    /// Runs until both sides have ended, or until this time; whether they have ended.
+    pub(super) fn run_until(&mut self, end: Duration) -> bool {
         self.client.dial(self.now, &mut self.net);
         self.settle();
         let deadline = self.plan.deadline();
         while self.client.end().is_none() || self.server.end().is_none() {
+            if self.now >= end {
+                return false;
+            }
             let (at, event) = self.agenda.pop(Duration::MAX).expect("somebody wants to do something");
             assert!(at <= deadline, "it is not over by {deadline:?}");
             assert!(at >= self.now);
@@ -147,7 +170,16 @@ impl World {
             assert!(self.events < EVENTS_MAX, "too much happens for what there is to do");
             self.handle(event);
         }
-        self.check_end();
+        true
+    }
+
+    /// The receiving side, once it knows that it is one.
+    pub(super) fn receiver(&self) -> Option<(&Receiver, &Target)> {
+        let host = if self.plan.is_push { &self.server } else { &self.client };
+        match host.core()? {
+            Core::Receiver(receiver, target) => Some((receiver, target)),
+            Core::Sender(..) => None,
+        }
     }
 
     /// What happened, if it has run to its end.
@@ -288,25 +320,25 @@ impl World {
                 return;
             }
         }
-        let (sender, receiver) =
-            if self.plan.is_push { (&self.client, &self.server) } else { (&self.server, &self.client) };
-        let (Some(Core::Sender(_, source)), Some(Core::Receiver(_, target))) =
-            (sender.core(), receiver.core())
-        else {
+        let sender = if self.plan.is_push { &self.client } else { &self.server };
+        let (Some(Core::Sender(_, source)), Some((_, target))) = (sender.core(), self.receiver()) else {
             panic!("a session ended well that had not begun");
         };
         assert_eq!(sender.heard().len(), self.plan.files.len(), "an outcome is missing");
         for (number, outcome) in sender.heard() {
             assert_eq!(target.outcomes().get(number), Some(outcome), "entry {number}");
         }
+        self.disk.heal();
         for (number, file) in (0..).zip(&self.plan.files) {
             let outcome = &target.outcomes()[&number];
-            let is_fine = matches!(file.trouble, None | Some(Trouble::WasCut { .. }));
-            assert!(*outcome == Outcome::Done || !is_fine, "entry {number}: {outcome:?}");
-            if file.form != Form::Dir && *outcome == Outcome::Done && is_fine {
-                let whole = file.bytes(Duration::ZERO, 0, usize::try_from(file.size).expect("a small file"));
-                assert!(target.bytes(number) == Some(whole.as_slice()), "entry {number} has other bytes");
-                assert_eq!(source.digest(number), Some(source::hash(&whole)));
+            let is_there = matches!(outcome, Outcome::Done | Outcome::Identical);
+            let may_fail = file.may_fail() || !self.plan.disk_faults.is_empty();
+            assert!(is_there || may_fail, "entry {number}: {outcome:?}");
+            if is_there && file.form != Form::Dir && !file.may_fail() {
+                let whole = file.content();
+                let name = FileSpec::name(usize::try_from(number).expect("an index"));
+                assert!(read(&self.disk, &name).as_ref() == Some(&whole), "entry {number} has other bytes");
+                assert!(source.digest(number).is_none_or(|digest| digest == source::hash(&whole)));
             }
         }
     }

@@ -5,13 +5,16 @@
 
 use std::time::Duration;
 
+use rustix::io::Errno;
+
 use super::{
     super::chance::Chance,
     pipe::PipeConfig,
-    source::{FileSpec, Form, Trouble},
+    source::{FileSpec, Trouble},
 };
 use crate::{
     datagram::congestion::Congestion,
+    file::disk::memory,
     limits,
     link::{Blackout, Bottleneck, Buffer, Depth, Late, LinkConfig, Loss, RateStep, Share},
     security::Side,
@@ -58,6 +61,8 @@ pub struct Plan {
     pub idle_timeout: Duration,
     /// What happens when, in the order of time.
     pub faults: Vec<(Duration, Fault)>,
+    /// Calls on the receiver's disk, counted from the session's first, and what happens to them.
+    pub disk_faults: Vec<(usize, memory::Fault)>,
     /// Of a hundred datagrams that arrive, so many are preceded by one that somebody has made up of it.
     pub forged_percent: u64,
     /// Of a hundred datagrams from the client, so many arrive a second time from another address, and earlier.
@@ -104,6 +109,8 @@ pub enum Fault {
 
 const MS: Duration = Duration::from_millis(1);
 const PERCENT: u32 = 10_000_000;
+/// Calls on the disk within which most sessions are complete.
+const DISK_CALLS: u64 = 150;
 
 impl Plan {
     /// A world in which nothing goes wrong: one file of a mebibyte, 50 ms, 10 Mbit/s, content on a flow from the start.
@@ -135,6 +142,7 @@ impl Plan {
             law: Congestion::Bbr,
             idle_timeout: limits::IDLE_TIMEOUT_MIN,
             faults: vec![(Duration::ZERO, Fault::OpenFlow)],
+            disk_faults: Vec::new(),
             forged_percent: 0,
             stolen_percent: 0,
             has_end: false,
@@ -143,6 +151,15 @@ impl Plan {
 
     /// The world of this seed.
     pub fn of(seed: u64) -> Self {
+        Self::with(seed, None)
+    }
+
+    /// The world of this seed, in which just these files are sent.
+    pub fn sending(seed: u64, files: Vec<FileSpec>) -> Self {
+        Self::with(seed, Some(files))
+    }
+
+    fn with(seed: u64, files: Option<Vec<FileSpec>>) -> Self {
         let mut chance = Chance::new(seed, "plan");
         let mut on = |percent| chance.percent(percent);
         let kinds = Kinds {
@@ -164,6 +181,7 @@ impl Plan {
             theft: on(20),
             end: on(4),
             rejoins: Chance::new(seed, "rejoins").percent(40),
+            disk_errors: Chance::new(seed, "disk errors").percent(20),
             flows: on(90),
         };
         let rtt = MS * u32::try_from(chance.pick(&[1, 2, 5, 10, 20, 50, 100, 200])).expect("small");
@@ -175,7 +193,8 @@ impl Plan {
             ..LinkConfig::default()
         };
         let most_bytes = bits_per_s / 8 * 2;
-        let files = FileSpec::draw(&mut chance, most_bytes.min(4 << 20), kinds.trouble);
+        let files =
+            files.unwrap_or_else(|| FileSpec::draw(&mut chance, most_bytes.min(4 << 20), kinds.trouble));
         // While the transfer runs, and for longer if much goes wrong.
         let bytes: u64 = files.iter().map(|file| file.size).sum();
         let transfer = rtt * 6 + Duration::from_micros(bytes * 8_000_000 / bits_per_s);
@@ -215,15 +234,31 @@ impl Plan {
                 limits::IDLE_TIMEOUT,
             ]),
             faults,
+            disk_faults: if kinds.disk_errors { disk_faults(seed) } else { Vec::new() },
             forged_percent: if kinds.forgery { chance.pick(&[1, 10, 50]) } else { 0 },
             stolen_percent: if kinds.theft { chance.pick(&[1, 10]) } else { 0 },
             has_end: kinds.end,
         }
     }
 
+    /// The same world, in which nobody ends the session.
+    #[must_use]
+    pub fn without_ends(mut self) -> Self {
+        self.faults.retain(|(_, fault)| *fault != Fault::CutControl);
+        self.has_end = false;
+        self
+    }
+
     /// Bytes of all files.
     pub fn bytes(&self) -> u64 {
         self.files.iter().map(|file| file.size).sum()
+    }
+
+    /// How long the session takes where nothing goes wrong, roughly.
+    pub fn usual(&self) -> Duration {
+        let line = self.healed.bottleneck.as_ref().map_or(u64::MAX, |line| line.bits_per_s / 8);
+        let rate = line.min(self.read_rate).min(self.write_rate);
+        self.healed.rtt * 6 + Duration::from_micros(self.bytes() * 1_000_000 / rate)
     }
 
     /// When the session has to be over at the latest:
@@ -269,6 +304,7 @@ struct Kinds {
     theft: bool,
     end: bool,
     rejoins: bool,
+    disk_errors: bool,
     flows: bool,
 }
 
@@ -361,6 +397,17 @@ fn faults(chance: &mut Chance, kinds: &Kinds, heals_at: Duration, streams: u16) 
     faults
 }
 
+fn disk_faults(seed: u64) -> Vec<(usize, memory::Fault)> {
+    let mut chance = Chance::new(seed, "disk faults");
+    let errnos = [Errno::NOSPC, Errno::IO, Errno::MFILE, Errno::ROFS, Errno::ACCESS];
+    let mut draw = |_| {
+        let call = usize::try_from(chance.below(DISK_CALLS)).expect("a few");
+        let is_short = chance.percent(20);
+        (call, if is_short { memory::Fault::Short } else { memory::Fault::Error(chance.pick(&errnos)) })
+    };
+    (0..3).map(&mut draw).collect()
+}
+
 /// A time before `end`.
 fn chance_time(chance: &mut Chance, end: Duration) -> Duration {
     end * u32::try_from(chance.between(1, 1000)).expect("a part") / 1001
@@ -387,15 +434,9 @@ impl FileSpec {
         if has_trouble {
             for file in &mut files {
                 if chance.percent(15) {
-                    file.trouble = Some(match chance.below(4) {
+                    file.trouble = Some(match chance.below(3) {
                         0 => Trouble::Changes(MS * u32::try_from(chance.between(0, 3000)).expect("small")),
                         1 => Trouble::CannotBeRead(chance.between(0, file.size)),
-                        2 => Trouble::CannotBeWritten(chance.between(0, file.size)),
-                        _ if file.size > 0 && file.form == Form::File && chance.percent(60) => {
-                            let from = chance.below(file.size);
-                            let len = chance.between(1, file.size - from);
-                            Trouble::WasCut { from, len, is_right: chance.percent(50) }
-                        }
                         _ => Trouble::IsThere { is_same: chance.percent(50) },
                     });
                 }

@@ -49,21 +49,10 @@ pub enum Trouble {
     Changes(Duration),
     /// It cannot be read from here on.
     CannotBeRead(u64),
-    /// The target cannot write from here on.
-    CannotBeWritten(u64),
     /// Something of this name is there already, with the same bytes or not.
     IsThere {
         /// It has the same bytes.
         is_same: bool,
-    },
-    /// An earlier session was cut and has left so many bytes from here on, all of them right or not.
-    WasCut {
-        /// First byte that is there.
-        from: u64,
-        /// Bytes.
-        len: u64,
-        /// They are the source's.
-        is_right: bool,
     },
 }
 
@@ -98,7 +87,7 @@ impl FileSpec {
             Form::Dir => Kind::Dir,
         };
         let mtime = Mtime { secs: 0, nanos: 0 };
-        Entry { source: 0, name: format!("entry {number}").into_bytes(), mode: 0o644, mtime, kind }
+        Entry { source: 0, name: Self::name(number), mode: 0o644, mtime, kind }
     }
 
     /// Its bytes in a range, as they stand at this time.
@@ -122,12 +111,19 @@ impl FileSpec {
         bytes
     }
 
-    /// Whether it may fail.
+    /// All of its bytes before anything changes.
+    pub fn content(&self) -> Vec<u8> {
+        self.bytes(Duration::ZERO, 0, usize::try_from(self.size).expect("a small file"))
+    }
+
+    /// Whether the source may give it up.
     pub fn may_fail(&self) -> bool {
-        matches!(
-            self.trouble,
-            Some(Trouble::Changes(_) | Trouble::CannotBeRead(_) | Trouble::CannotBeWritten(_))
-        )
+        matches!(self.trouble, Some(Trouble::Changes(_) | Trouble::CannotBeRead(_)))
+    }
+
+    /// As [`Self::entry`] names it.
+    pub fn name(number: usize) -> Vec<u8> {
+        format!("entry {number}").into_bytes()
     }
 }
 
