@@ -174,16 +174,18 @@ impl Tree {
 }
 
 impl Drop for Tree {
-    /// The session ends here, complete or not: parts are removed, and directories that were made writable only to
-    /// be filled get the mode that they were announced with. Their times stay those of the interruption.
+    /// The session ends here, complete or not. What is proven gets its name, so that nobody has to send it again; what is
+    /// not is kept or removed, as its part knows. Directories that were made writable only to be filled get the mode that
+    /// they were announced with; their times stay those of the interruption.
     fn drop(&mut self) {
+        // Best effort: there is nobody left to tell.
+        drop(self.publisher.publish());
         self.open.clear();
-        self.publisher = Publisher::new(false);
         if !self.rules.dry_run {
             for directory in self.directories.take_all() {
-                // Best effort: there is nobody left to tell.
                 let _ = self.set_directory_metadata(&directory.path, directory.mode, None);
             }
         }
+        self.publisher.commit();
     }
 }
