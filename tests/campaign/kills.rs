@@ -66,9 +66,12 @@ fn summary(told: &[Told]) -> String {
     let kills = [(false, false), (false, true), (true, false), (true, true)]
         .map(|(file, receiver)| again(file, receiver));
     format!(
-        "{} senders and {} receivers killed; again, median: {}; {} temporary files left; {} clients refused at first",
+        "{} senders and {} receivers killed; {} over bad paths, with {} resets; again, median: {}; {} temporary files \
+         left; {} clients refused at first",
         sum(|told| told.senders.into()),
         sum(|told| told.receivers.into()),
+        sum(|told| told.is_rough.into()),
+        sum(|told| told.resets.into()),
         kills.join("; "),
         sum(|told| told.left as u64),
         sum(|told| told.refused.into()),

@@ -45,9 +45,14 @@ impl Relay {
 
     /// Passes datagrams on as `treatment` says.
     pub fn start(server: SocketAddr, treatment: Treatment) -> Self {
+        Self::with(server, Manner::default(), treatment)
+    }
+
+    /// Passes connections on as `manner` says, and datagrams as `treatment` does.
+    pub fn with(server: SocketAddr, manner: Manner, treatment: Treatment) -> Self {
         let mut treatment = Some(treatment);
         for _ in 0..20 {
-            let proxy = Proxy::start(server, Manner::default());
+            let proxy = Proxy::start(server, manner);
             let Ok(front) = UdpSocket::bind(proxy.address) else { continue };
             let shared = Arc::new(Shared {
                 front,

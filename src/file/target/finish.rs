@@ -8,7 +8,7 @@ use crate::file::disk::write;
 use crate::file::failure::Failure;
 use crate::file::part::Part;
 use crate::file::path::RelPath;
-use crate::file::publish::{Publisher, Verdict};
+use crate::file::publish::Verdict;
 use crate::wire::message::{Code, Mtime, Outcome};
 
 impl Tree {

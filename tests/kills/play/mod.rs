@@ -3,6 +3,7 @@
 //! ```text
 //!  plan      what is sent, which way, over what; who is killed, and when
 //!  payload   makes what is sent
+//!  path      a bad one between both
 //!  watch     sees every name that the target gets, the moment it gets it
 //!  running   one process: how it is killed, how much it has written
 //!  scene     both processes from the first start to the comparison at the end
@@ -14,6 +15,7 @@
 
 #![allow(dead_code, reason = "the campaign and the short slice of it share this, and neither uses all of it")]
 
+mod path;
 mod payload;
 pub mod plan;
 mod running;
@@ -39,6 +41,10 @@ pub struct Told {
     pub again: u64,
     /// Temporary files that killed processes left behind.
     pub left: usize,
+    /// Times at which the path reset all connections.
+    pub resets: u32,
+    /// Whether the path was a bad one.
+    pub is_rough: bool,
     /// Clients that were started again and refused, as what had been cut was not over for the server.
     pub refused: u32,
     /// Whether it was one large file.

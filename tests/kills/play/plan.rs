@@ -21,6 +21,32 @@ pub struct Plan {
     pub has_directories: bool,
     /// Who is killed, one after the other.
     pub kills: Vec<Kill>,
+    /// What lies between both, if that is not the bare loopback.
+    pub road: Option<Road>,
+}
+
+/// A bad path, with shares of its datagrams in thousandths.
+#[derive(Clone, Debug)]
+pub struct Road {
+    /// So many are lost,
+    pub lost: u64,
+    /// come twice,
+    pub repeated: u64,
+    /// or come behind the next one.
+    pub swapped: u64,
+    /// What TCP carries arrives so much later.
+    pub delay: Duration,
+    /// What happens to it, so long after its begin.
+    pub shakes: Vec<(Duration, Shake)>,
+}
+
+/// Something that a middlebox does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shake {
+    /// All TCP connections are reset.
+    Reset,
+    /// Clients have another UDP address from there on.
+    Rebind,
 }
 
 /// What is sent.
@@ -101,12 +127,29 @@ impl Plan {
             dead: Duration::from_millis(dice.below(300)),
         });
         let kills = kills.collect();
-        Self { seed, payload, way, transport, lasts, is_patient, has_directories, kills }
+        let road = (dice.below(2) == 0).then(|| Road::drawn(&mut dice, lasts));
+        Self { seed, payload, way, transport, lasts, is_patient, has_directories, kills, road }
     }
 
     /// `--rate` for so many bytes of content.
     pub fn rate(&self, content: u64) -> String {
         format!("{}kbit", (content as f64 * 8.0 / 1000.0 / self.lasts.as_secs_f64()).ceil())
+    }
+}
+
+impl Road {
+    fn drawn(dice: &mut Dice, lasts: Duration) -> Self {
+        let mut share = |most| if dice.below(2) == 0 { 0 } else { dice.below(most) };
+        let (lost, repeated, swapped) = (share(60), share(100), share(100));
+        let delay = Duration::from_millis([0, 2, 10][dice.index(3)]);
+        let mut shakes: Vec<_> = (0..dice.below(4))
+            .map(|_| {
+                let at = lasts.mul_f64(dice.below(1500) as f64 / 1000.0);
+                (at, [Shake::Reset, Shake::Rebind][dice.index(2)])
+            })
+            .collect();
+        shakes.sort_unstable_by_key(|(at, _)| *at);
+        Self { lost, repeated, swapped, delay, shakes }
     }
 }
 

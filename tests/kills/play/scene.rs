@@ -12,6 +12,7 @@ use haul::run::clock;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::Told;
+use super::path::Path;
 use super::payload::{self, NAME};
 use super::plan::{End, Kill, Payload, Plan, Way, When};
 use super::running::Running;
@@ -30,12 +31,17 @@ pub struct Scene<'a> {
     rate: String,
     watch: Watch,
     ticket: String,
+    path: Option<Path>,
+    /// The ticket that leads over it.
+    ticket_over: String,
     /// `None` once it has done what it was there for.
     server: Option<Running>,
     /// `None` once all has come.
     client: Option<Running>,
     /// The server was killed since the client was started.
     is_cut: bool,
+    /// How often the path had reset its connections by then.
+    resets_before: u32,
     /// When the client was started for the first time, or one of both was killed.
     since: Instant,
     /// What receivers that are no more have written, bytes.
@@ -79,7 +85,9 @@ impl<'a> Scene<'a> {
         let rate = plan.rate(told.content);
         let watch = Watch::start(&target, source.clone());
         let server = start_server(plan, there, &rate);
-        let client = start_client(plan, here, &server.ticket, &rate);
+        let path = plan.road.as_ref().map(|road| Path::start(server.address(), road, plan.seed));
+        let ticket_over = path.as_ref().map_or(server.ticket.clone(), |path| server.over(path.address()));
+        let client = start_client(plan, here, &ticket_over, &rate);
         Self {
             plan,
             here,
@@ -89,9 +97,12 @@ impl<'a> Scene<'a> {
             rate,
             watch,
             ticket: server.ticket,
+            path,
+            ticket_over,
             server: Some(Running::of(server.process)),
             client: Some(client),
             is_cut: false,
+            resets_before: 0,
             since: clock::now(),
             written: 0,
             told,
@@ -140,7 +151,8 @@ impl<'a> Scene<'a> {
             self.told.refused += 1;
             pause(BEFORE_AGAIN);
         } else {
-            assert!(self.is_cut && !self.plan.is_patient, "the client {ended}");
+            let is_cut = self.is_cut || self.resets() > self.resets_before;
+            assert!(is_cut && !self.plan.is_patient, "the client {ended}");
         }
         self.start_client();
         true
@@ -173,7 +185,12 @@ impl<'a> Scene<'a> {
 
     fn start_client(&mut self) {
         self.is_cut = false;
-        self.client = Some(start_client(self.plan, self.here, &self.ticket, &self.rate));
+        self.resets_before = self.resets();
+        self.client = Some(start_client(self.plan, self.here, &self.ticket_over, &self.rate));
+    }
+
+    fn resets(&self) -> u32 {
+        self.path.as_ref().map_or(0, Path::resets)
     }
 
     fn start_server(&mut self) {
@@ -248,7 +265,9 @@ impl<'a> Scene<'a> {
     fn weigh(&mut self) {
         let (content, large) = (self.told.content, large(&self.source));
         self.told.again = self.written.saturating_sub(content);
+        (self.told.resets, self.told.is_rough) = (self.resets(), self.path.is_some());
         let (senders, receivers) = (u64::from(self.told.senders), u64::from(self.told.receivers));
+        let senders = senders + u64::from(self.told.resets);
         // What is not finished of a small file goes with the session. Of a large one, only a receiver's death takes
         // anything: what was not claimed yet.
         let small = (senders + receivers) * (content - large);
