@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use common::process::Server;
+use common::process::{Process, Server};
 use common::proxy::{Cut, Manner, Proxy};
 use common::tree::{self, noise};
 use common::{Place, haul};
@@ -129,14 +129,11 @@ fn the_first_pull_of_a_file_may_be_cut_like_any_other() {
 fn an_interrupted_transfer_loses_nothing_that_came() {
     let (here, there) = (Place::in_memory(), Place::in_memory());
     here.write("file", noise(5, BYTES));
-    let serve = there.listen(["serve", "."]);
-    let send = ["send", "file", &serve.ticket, "--json", "--transport", "tcp"];
-    let first = here.start([&send[..], &["--rate", RATE]].concat());
-    until_claimed(&there.path(""));
+    let (serve, first) = begun(&here, &there);
 
     first.signal(Signal::INT);
     first.end().with(130);
-    let sent = here.start(send).end().with(0).json();
+    let sent = here.start(send(&serve.ticket)).end().with(0).json();
 
     assert!(number(&sent, "bytes_resumed") > 0, "{sent}");
     assert!(number(&sent, "bytes_resumed") + number(&sent, "bytes_moved") == BYTES as u64, "{sent}");
@@ -148,15 +145,13 @@ fn of_a_source_that_changed_only_what_differs_is_sent_again() {
     let (here, there) = (Place::in_memory(), Place::in_memory());
     let mut content = noise(6, BYTES);
     here.write("file", &content);
-    let serve = there.listen(["serve", "."]);
-    let send = ["send", "file", &serve.ticket, "--json", "--transport", "tcp"];
-    let first = here.start([&send[..], &["--rate", RATE]].concat());
-    until_claimed(&there.path(""));
+    let (serve, first) = begun(&here, &there);
     first.kill();
 
     content[1000] ^= 1;
     here.write("file", &content);
-    let sent = here.start([&send[..], &["--retry-for", "40s"]].concat()).end().with(0).json();
+    let sent = [&send(&serve.ticket)[..], &["--retry-for", "40s"]].concat();
+    let sent = here.start(sent).end().with(0).json();
 
     let lacked = BYTES as u64 - number(&sent, "bytes_resumed");
     assert_eq!(number(&sent, "bytes_moved"), lacked + (1 << 20), "one block of it: {sent}");
@@ -167,10 +162,7 @@ fn of_a_source_that_changed_only_what_differs_is_sent_again() {
 fn a_partial_file_that_was_changed_is_repaired() {
     let (here, there) = (Place::in_memory(), Place::in_memory());
     here.write("file", noise(7, BYTES));
-    let serve = there.listen(["serve", "."]);
-    let send = ["send", "file", &serve.ticket, "--json", "--transport", "tcp"];
-    let first = here.start([&send[..], &["--rate", RATE]].concat());
-    until_claimed(&there.path(""));
+    let (serve, first) = begun(&here, &there);
     first.signal(Signal::INT);
     first.end().with(130);
 
@@ -179,7 +171,7 @@ fn a_partial_file_that_was_changed_is_repaired() {
     let mut bytes = fs::read(&part).unwrap();
     bytes[0] ^= 1;
     fs::write(&part, bytes).unwrap();
-    let sent = here.start(send).end().with(0).json();
+    let sent = here.start(send(&serve.ticket)).end().with(0).json();
 
     assert_eq!(number(&sent, "bytes_resumed") + number(&sent, "bytes_moved"), BYTES as u64 + (1 << 20));
     assert_same(&here, &there);
@@ -220,6 +212,18 @@ fn who_lost_its_server_says_so_and_gives_up_in_time() {
     let ended = send.end().with(3);
     assert!(ended.stderr.contains("trying to go on, for up to 0.3s"), "{ended}");
     assert!(ended.stderr.contains("connection"), "{ended}");
+}
+
+/// A standing server, and a client of which it has claimed something.
+fn begun(here: &Place, there: &Place) -> (Server, Process) {
+    let serve = there.listen(["serve", "."]);
+    let client = here.start([&send(&serve.ticket)[..], &["--rate", RATE]].concat());
+    until_claimed(&there.path(""));
+    (serve, client)
+}
+
+fn send(ticket: &str) -> [&str; 6] {
+    ["send", "file", ticket, "--json", "--transport", "tcp"]
 }
 
 /// Waits until a journal in a directory claims something.
