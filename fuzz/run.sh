@@ -14,6 +14,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 
 # Longer inputs find little that shorter ones do not, and each has to be replayed.
 readonly INPUT_MAX_BYTES=4096
+# An input that takes longer hangs. Generous, since a machine that does something else as well is slow.
+readonly HANGS_AFTER_S=60
 # Of each target in corpus/: all of it has to stay below what tests/corpus.rs allows.
 readonly KEPT_MAX_BYTES=16000
 
@@ -58,7 +60,7 @@ fuzz() {
     begun=$(date +%s)
     mkdir -p "found/$target" "corpus/$target"
     cargo_fuzz "$target" "found/$target" "corpus/$target" -- -max_total_time="$seconds" \
-        -max_len="$INPUT_MAX_BYTES" -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 >"$log" 2>&1 ||
+        -max_len="$INPUT_MAX_BYTES" -timeout="$HANGS_AFTER_S" -rss_limit_mb=2048 -print_final_stats=1 >"$log" 2>&1 ||
         failures=1
     took=$(($(date +%s) - begun))
     executions=$(sed -n 's/^stat::number_of_executed_units: *//p' "$log")
@@ -83,7 +85,7 @@ keep() {
     local target=$1 merged bytes=0 input size
     merged=$(mktemp -d)
     cargo_fuzz "$target" "$merged" "corpus/$target" "found/$target" -- -set_cover_merge=1 \
-        -use_counters=0 -max_len="$INPUT_MAX_BYTES" -timeout=10 >/dev/null 2>&1
+        -use_counters=0 -max_len="$INPUT_MAX_BYTES" -timeout="$HANGS_AFTER_S" >/dev/null 2>&1
     find "corpus/$target" -type f -regextype posix-extended -regex '.*/[0-9a-f]{40}' -delete
     while read -r size input; do
         bytes=$((bytes + size))
