@@ -114,6 +114,7 @@ const AT_CLIENT: [Step<Impostor>; 5] = [
     }),
     ("before the last word", |impostor| {
         let mut wire = impostor.accept_open().0;
+        while !matches!(wire.next(), Some(Frame::Message(Message::Listed(_)))) {}
         wire.send(Frame::Feedback { credit: 1 << 20, placed: Vec::new() });
         wire.send(Frame::Message(Message::Wants(Wants { wants: vec![(0, Want::Content)] })));
         while !matches!(wire.next(), Some(Frame::FileEnd(_))) {}
