@@ -153,6 +153,11 @@ pub fn escape(name: &[u8]) -> String {
     out
 }
 
+/// Whether a text may be shown as it is: nothing in it moves the cursor, or turns or hides what stands around it.
+pub fn is_harmless(text: &str) -> bool {
+    !text.chars().any(|c| c.is_control() || is_invisible(c))
+}
+
 /// Characters that change how the text around them is shown, without being seen (Unicode TR 36).
 fn is_invisible(c: char) -> bool {
     matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')

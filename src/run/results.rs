@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::error::{Cause, RunError};
 use crate::{
-    file::path::escape,
+    file::path::{escape, is_harmless},
     limits,
     wire::message::{Code, Kind, NotKept, Outcome},
 };
@@ -30,8 +30,8 @@ impl Failure {
     pub fn new(name: &[u8], code: Code, text: String) -> Self {
         let shown = escape(name);
         let name_hex = (shown.as_bytes() != name).then(|| data_encoding::HEXLOWER.encode(name));
-        // Texts from our own side are escaped where they are made; a peer's must not move the cursor either.
-        let reason = if text.chars().any(char::is_control) { escape(text.as_bytes()) } else { text };
+        // protocol.md [NAME-4]: texts from our own side are escaped where they are made, and those of a peer here.
+        let reason = if is_harmless(&text) { text } else { escape(text.as_bytes()) };
         Self { name: shown, name_hex, cause: Cause::from_code(code), reason }
     }
 

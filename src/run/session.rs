@@ -708,6 +708,10 @@ impl State {
             return Ok(Some(self.on_close(close)));
         }
         match &mut self.role {
+            // protocol.md [LIST-1]
+            Role::Sender(sender) if sender.is_listing() => {
+                Err(Violation::new(format!("who asked for a listing may not send {:?}", frame.frame_type())))
+            }
             Role::Sender(sender) if carrier == CONTROL => {
                 sender.handle_frame(frame)?;
                 let end = sender.end();

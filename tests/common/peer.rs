@@ -18,7 +18,7 @@ use haul::wire::frame::{FileEnd, Frame};
 use haul::wire::hello::{self, Hello, Join};
 use haul::wire::message::{
     AuthMethod, Close, Entries, Entry, Finish, Intent, Kind, Listed, Message, Mtime, Open, Outcome,
-    Overwrite, Want,
+    Overwrite, Ping, Want,
 };
 use rustix::net::sockopt;
 
@@ -30,6 +30,8 @@ pub struct Wire {
     pub link: Link,
     start: Instant,
     is_open: bool,
+    /// Frames that were asked for behind the end.
+    asked_in_vain: u32,
 }
 
 impl Wire {
@@ -37,7 +39,13 @@ impl Wire {
         tcp.set_read_timeout(Some(LIMIT)).unwrap();
         tcp.set_write_timeout(Some(LIMIT)).unwrap();
         tcp.set_nodelay(true).unwrap();
-        Self { tcp, link: Link::new(channel, LIMIT, Duration::ZERO), start: clock::now(), is_open: true }
+        Self {
+            tcp,
+            link: Link::new(channel, LIMIT, Duration::ZERO),
+            start: clock::now(),
+            is_open: true,
+            asked_in_vain: 0,
+        }
     }
 
     fn now(&self) -> Duration {
@@ -91,10 +99,21 @@ impl Wire {
                 return Some(frame);
             }
             if !self.is_open {
+                // Whoever waits for a certain frame would ask for ever.
+                self.asked_in_vain += 1;
+                assert!(self.asked_in_vain < 100, "the other end is gone, and what is waited for never came");
                 return None;
             }
             self.read();
         }
+    }
+
+    /// Waits until the client at the other end is done with the opening: from then on, whatever ends the session is told.
+    pub fn await_running(&mut self) {
+        self.next().expect("its first word, which may come with its opening");
+        self.send(Frame::Message(Message::Ping(Ping { number: 1 })));
+        // Nothing else is said before the opening is over.
+        assert!(self.read(), "the other end left");
     }
 
     /// Reads to the end of the connection: the CLOSE in it, if there was one.
@@ -227,6 +246,12 @@ impl Impostor {
         self
     }
 
+    /// Says that it is this program.
+    pub fn with_agent(mut self, agent: &str) -> Self {
+        agent.clone_into(&mut self.hello.agent);
+        self
+    }
+
     /// HOST:PORT.
     pub fn address(&self) -> String {
         self.listener.local_addr().unwrap().to_string()
@@ -310,7 +335,8 @@ pub fn symlink(name: &str, target: &str) -> Entry {
 
 /// ENTRIES from number 0 on, and LISTED.
 pub fn listing(entries: &[Entry]) -> [Frame; 2] {
-    let bytes = entries.iter().map(|e| if let Kind::File { size, .. } = e.kind { size } else { 0 }).sum();
+    let sizes = entries.iter().map(|e| if let Kind::File { size, .. } = e.kind { size } else { 0 });
+    let bytes = sizes.fold(0, u64::saturating_add);
     let listed = Listed { entries: entries.len() as u64, bytes, ..Listed::default() };
     [
         Frame::Message(Message::Entries(Entries { first: 0, entries: entries.to_vec() })),

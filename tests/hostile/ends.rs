@@ -321,6 +321,7 @@ fn a_sender_whose_confirmation_is_lost_says_that_all_was_sent() {
 
     let send = world.start("client", ["send", "a", &impostor.ticket("")]);
     let (mut wire, _) = impostor.accept_open();
+    while !matches!(wire.next(), Some(Frame::Message(Message::Listed(_)))) {}
     wire.send(Frame::Feedback { credit: 8 << 20, placed: Vec::new() });
     wire.send(Frame::Message(Message::Wants(Wants { wants: vec![(0, Want::Content)] })));
     while !matches!(wire.next(), Some(Frame::FileEnd(_))) {}

@@ -1,9 +1,11 @@
 //! Bytes that are no frames, and frames that do not belong, in both directions. The connection ends, in words; the
 //! server goes on, and a client's target is as it was.
 
+use std::io::Read as _;
+
 use haul::limits;
 use haul::wire::frame::{Frame, FrameType};
-use haul::wire::message::{Code, Intent, Message, Outcome, Ping};
+use haul::wire::message::{Code, Message, Outcome, Ping};
 
 use crate::opening::is_serving;
 use crate::peer::{Guest, Impostor, Wire, content, file, listing, push, send_all};
@@ -183,14 +185,26 @@ fn a_connection_that_is_cut_inside_a_frame_is_a_cut_and_leaves_nothing() {
     // protocol.md [FRAME-4], [CONN-2]
     let world = World::new();
     let server = world.serve("root", &[]);
-    let whole = content(0, &noise(300_000))[0].encode();
+    // A piece that is whole, so that there is an unfinished file, and a piece that is not.
+    let cut = |wire: &mut Wire| {
+        let bytes = noise(300_000);
+        let piece = |offset: usize| Frame::Data {
+            file: 0,
+            offset: offset as u64,
+            bytes: bytes[offset..offset + 150_000].to_vec(),
+        };
+        wire.send(piece(0));
+        while !matches!(wire.next(), Some(Frame::Feedback { placed, .. }) if !placed.is_empty()) {}
+        wire.send_raw(&piece(150_000).encode()[..100_000]);
+    };
 
     let (mut at_server, _) = Guest::new().open(&server.ticket, push());
     for frame in listing(&[file("a", 300_000)]) {
         at_server.send(frame);
     }
     while !matches!(at_server.next(), Some(Frame::Message(Message::Wants(_)))) {}
-    at_server.send_raw(&whole[..200_000]);
+    cut(&mut at_server);
+    assert_eq!(world.names("root").len(), 1);
     at_server.cut();
     let line = server.process.says("closed the connection without finishing");
 
@@ -200,8 +214,8 @@ fn a_connection_that_is_cut_inside_a_frame_is_a_cut_and_leaves_nothing() {
     for frame in listing(&[file("a", 300_000)]) {
         at_client.send(frame);
     }
-    while !matches!(at_client.next(), Some(Frame::Feedback { .. })) {}
-    at_client.send_raw(&whole[..200_000]);
+    cut(&mut at_client);
+    assert_eq!(world.names("out").len(), 1);
     at_client.cut();
 
     assert!(line.contains("127.0.0.1:"), "{line}");
@@ -298,21 +312,26 @@ fn a_client_is_not_told_the_end_of_what_it_never_sent() {
 }
 
 #[test]
-fn a_ping_is_answered_and_a_listing_takes_nothing_else() {
-    // protocol.md [PING-1], [LIST-1]
+fn a_ping_is_answered() {
+    // protocol.md [PING-1]
     let world = World::new();
-    let server = world.serve("root", &[]);
-    let intent = Intent::List { sources: Vec::new(), recursive: false };
-    let (mut wire, _) = Guest::new().open(&server.ticket, intent);
+    let server = world.serve("root", &["--plain", "--timeout", "3s"]);
+    let (mut wire, _) = Guest::plain().open(&server.ticket, push());
+    let pong = Frame::Message(Message::Pong(Ping { number: 42 })).encode();
 
     wire.send(Frame::Message(Message::Ping(Ping { number: 42 })));
-    wire.send_raw(&frame(16, FrameType::Feedback.number(), 0, &[1; 16]));
 
-    assert_eq!(wire.close_of_peer().map(|close| close.code), Some(Code::Protocol));
-    is_serving(&world, &server);
+    // The library takes PONG for itself, so that it is looked for in the bytes. The server ends it where none comes.
+    let mut seen = Vec::new();
+    while !seen.windows(pong.len()).any(|bytes| bytes == pong) {
+        let mut buffer = [0; 4096];
+        let read = wire.tcp.read(&mut buffer).unwrap();
+        assert!(read > 0, "no answer");
+        seen.extend_from_slice(&buffer[..read]);
+    }
 }
 
 /// A frame as its header says, right or wrong.
-fn frame(length: u32, kind: u16, flags: u16, payload: &[u8]) -> Vec<u8> {
+pub fn frame(length: u32, kind: u16, flags: u16, payload: &[u8]) -> Vec<u8> {
     [&length.to_le_bytes()[..], &kind.to_le_bytes(), &flags.to_le_bytes(), payload].concat()
 }

@@ -10,6 +10,11 @@
 //! frames     bytes that are no frames, in both directions
 //! flows      words about flows over UDP that do not belong
 //! discards   who asks that nothing be kept
+//! senders    who lies about entries, sizes and content, to a server and to a client
+//! receivers  who lies about what it wants and has
+//! requests   what is asked for wrongly, and listings
+//! words      what a peer says and a person sees
+//! silences   who stops at any step of the protocol
 //! names      what a peer may not name
 //! places     what is in the way on the disk: files, permissions, space
 //! resuming   going on, asked for wrongly
@@ -33,7 +38,12 @@ mod names;
 mod opening;
 mod places;
 mod proofs;
+mod receivers;
+mod requests;
 mod resuming;
 mod rules;
 mod secrets;
+mod senders;
+mod silences;
 mod sources;
+mod words;
