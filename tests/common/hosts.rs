@@ -130,7 +130,7 @@ impl Crossing<'_> {
 impl Crossed {
     /// Itself, if the file is whole and nothing else is left.
     #[track_caller]
-    pub fn is_done(self) -> Self {
+    pub fn goes_well(self) -> Self {
         assert_eq!(self.code, 0, "{self}");
         assert!(self.is_same, "{self}");
         assert_eq!(self.left, [""; 0], "{self}");
