@@ -100,8 +100,10 @@ impl Crossing<'_> {
             cleaned(&there),
             self.of_server
         );
+        // Seen from where the content comes to: what is sent into the dark does not count.
+        let place = if self.way == "send" { "nsenter --net --target $HAUL_LINK_PEER_PID" } else { "" };
         let command = format!(
-            "{}; (while :; do cat /proc/uptime /proc/net/dev; sleep 0.1; done) > ../seen & \
+            "{}; {place} sh -c 'while :; do cat /proc/uptime /proc/net/dev; sleep 0.1; done' > ../seen & \
              while [ ! -s $TICKET ]; do sleep 0.05; done; ({}) > ../done 2>&1 & \
              haul {client} @$TICKET --json --transport {} {} > ../result 2> ../said",
             cleaned(&here),
@@ -122,7 +124,7 @@ impl Crossing<'_> {
             link: serde_json::from_slice(&link.stdout).unwrap_or_default(),
             is_same: fs::read(target.path("file")).is_ok_and(|got| got == content),
             left: names.filter(|name| name.starts_with(".haul-")).collect(),
-            pause_s: longest_pause(&text("../seen"), if self.way == "send" { 9 } else { 1 }),
+            pause_s: longest_pause(&text("../seen")),
         }
     }
 }
@@ -150,14 +152,14 @@ impl fmt::Display for Crossed {
     }
 }
 
-/// The longest time in which a column of the interface's counters hardly grew, seconds, up to where it grew again.
-fn longest_pause(seen: &str, column: usize) -> f64 {
+/// The longest time in which hardly anything came over the interface, seconds, up to where something came again.
+fn longest_pause(seen: &str) -> f64 {
     let (mut at, mut longest) = (0.0, 0.0);
     let mut last: Option<(f64, u64)> = None;
     for line in seen.lines() {
         if let Some(counters) = line.trim_start().strip_prefix("haul0:") {
             // It is cut off where the program was ended.
-            let Some(Ok(bytes)) = counters.split_whitespace().nth(column - 1).map(str::parse::<u64>) else {
+            let Some(Ok(bytes)) = counters.split_whitespace().next().map(str::parse::<u64>) else {
                 continue;
             };
             let (since, before) = last.unwrap_or((at, bytes));
