@@ -155,7 +155,9 @@ impl fmt::Display for Crossed {
 /// The longest time in which hardly anything came over the interface, seconds, up to where something came again.
 fn longest_pause(seen: &str) -> f64 {
     let (mut at, mut longest) = (0.0, 0.0);
+    // Since when it is counted, and how much had come; nothing before anything came.
     let mut last: Option<(f64, u64)> = None;
+    let mut has_begun = false;
     for line in seen.lines() {
         if let Some(counters) = line.trim_start().strip_prefix("haul0:") {
             // It is cut off where the program was ended.
@@ -164,7 +166,8 @@ fn longest_pause(seen: &str) -> f64 {
             };
             let (since, before) = last.unwrap_or((at, bytes));
             let flows = bytes > before + CONTENT_BYTES;
-            longest = if flows { f64::max(longest, at - since) } else { longest };
+            longest = if flows && has_begun { f64::max(longest, at - since) } else { longest };
+            has_begun |= flows;
             last = Some((if flows { at } else { since }, bytes));
         } else if let Some(uptime) = line.split_whitespace().next().and_then(|text| text.parse().ok()) {
             at = uptime;
