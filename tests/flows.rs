@@ -47,6 +47,19 @@ fn files_go_over_udp_in_both_directions() {
 }
 
 #[test]
+fn what_is_to_go_over_udp_stays_there_when_other_connections_end() {
+    let (here, there) = (Place::new(), Place::new());
+    there.write("file", noise(11, 4_000_000));
+    let serve = there.listen(["serve", ".", "--rate", "16mbit"]);
+
+    // The server ends all connections but one, since content goes over the flow.
+    let arguments = ["get", &serve.at("file"), "--json", "--streams", "4"];
+    let got = here.start(arguments.into_iter().chain(UDP)).end().with(0).json();
+
+    assert_eq!(got["transport"], json!("udp"), "{got}");
+}
+
+#[test]
 fn a_path_that_loses_repeats_and_swaps_datagrams_costs_no_byte() {
     let (here, there) = (Place::new(), Place::new());
     let content = noise(2, 2_000_000);

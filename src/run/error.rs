@@ -7,7 +7,7 @@ use crate::{
     security::{ChannelError, KeyHash},
     session::OpeningError,
     stream::LinkError,
-    wire::{hello::HelloError, message::Code},
+    wire::{frame::FrameError, hello::HelloError, message::Code},
 };
 
 /// Classes of failure; `cli::exit` maps each to an exit code.
@@ -139,6 +139,13 @@ impl RunError {
                 return Self::new(
                     Cause::Incompatible,
                     format!("{peer}: {error}: it is another service, or the older haul wants an update"),
+                );
+            }
+            // Not the peer's fault: another connection may carry them as they are.
+            LinkError::Channel(ChannelError::Damaged) | LinkError::Frame(FrameError::Checksum) => {
+                return Self::new(
+                    Cause::Connection,
+                    format!("{peer}: bytes were changed on the way: {error}; run the same command again"),
                 );
             }
             LinkError::Hello(HelloError::NotHaul) => (Cause::Peer, "is not haul"),

@@ -249,6 +249,8 @@ impl Session {
             return;
         }
         match error {
+            // A connection that failed carries no words.
+            Some(error) if error.cause == Cause::Connection => self.finish(Err(error)),
             // protocol.md [ERR-2]: where the peer still listens, it learns why.
             Some(error) => self.fail(error),
             // protocol.md [CONN-2]
@@ -266,7 +268,10 @@ impl Session {
                 Role::Receiver(receiver) => receiver.on_carrier_down(carrier),
                 Role::Lister(_) => {}
             }
-            if let Role::Sender(sender) = &mut self.lock().role {
+            // Another connection that goes does not change where content goes.
+            if let Role::Sender(sender) = &mut self.lock().role
+                && sender.only() == Some(carrier)
+            {
                 sender.set_only(None);
             }
             self.wake();
@@ -893,6 +898,18 @@ mod tests {
 
         assert_eq!(session.take_close(), Some(Close { code: Code::Done, text: String::new() }));
         assert!(session.result().unwrap().unwrap().is_confirmed);
+    }
+
+    #[test]
+    fn content_stays_on_its_flow_when_another_connection_ends() {
+        let session = Session::new(Role::Sender(Sender::new(false)), None, "there", Arc::default());
+        session.set_only(limits::FLOW_NUMBER_MIN);
+
+        session.detach(1, None);
+        assert!(session.has_only());
+        session.detach(limits::FLOW_NUMBER_MIN, None);
+
+        assert!(!session.has_only(), "TCP carries it from here on");
     }
 
     #[test]

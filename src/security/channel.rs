@@ -61,7 +61,7 @@ pub enum ChannelError {
     /// TLS, but not `haul/1` inside.
     #[error("the other end speaks TLS but not this version of haul's protocol")]
     NoCommonProtocol,
-    /// A record does not decrypt: bytes were changed on the way.
+    /// A record does not decrypt, here or there: bytes were changed on the way.
     #[error("encrypted bytes arrived damaged or forged")]
     Damaged,
     /// The peer ended the connection with a TLS alert.

@@ -170,7 +170,9 @@ impl Tls {
             (Error::InvalidCertificate(CertificateError::BadSignature), _, Some(found)) => {
                 ChannelError::UnprovenKey { found }
             }
-            (Error::DecryptError, ..) => ChannelError::Damaged,
+            (Error::DecryptError | Error::AlertReceived(AlertDescription::BadRecordMac), ..) => {
+                ChannelError::Damaged
+            }
             (error @ Error::AlertReceived(_), ..) => ChannelError::Alert(error),
             (error, ..) => ChannelError::Tls(error),
         }
@@ -650,7 +652,9 @@ mod tests {
 
         assert_eq!(error, ChannelError::Damaged);
         assert_eq!(seen, b"first");
-        assert!(pair.server.wants_write(), "an alert tells the client");
+        let mut alert = Vec::new();
+        pair.server.transmit(&mut alert).unwrap();
+        assert_eq!(pair.client.handle_input(&alert, &mut |_| {}), Err(ChannelError::Damaged), "it is told");
         pair.server.send(b"too late", vec![0; 10]);
     }
 

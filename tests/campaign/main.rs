@@ -3,17 +3,19 @@
 //! ```text
 //! cargo test --release --test campaign -- --ignored            everything, at its default size
 //! cargo test --release --test campaign -- --ignored worlds     one campaign of: worlds, restarts, forgeries,
-//!                                                              goodput, sharing, cubic, emulator, kills, soak
+//!                                                              goodput, sharing, cubic, emulator, kills, soak,
+//!                                                              outages
 //!
 //! HAUL_SEEDS=1000000   worlds, restarts: how many (10,000)     goodput: seeds of each cell (9)
 //! HAUL_FROM=5000       worlds, restarts, kills: the first seed (0)
 //! HAUL_SECONDS=3600    worlds, restarts, kills: stop after so long (none)
-//! HAUL_JOBS=4          worlds, restarts, goodput, sharing, cubic, kills: threads (1)      soak: clients at once (3)
+//! HAUL_JOBS=4          worlds, restarts, goodput, sharing, cubic, kills, outages: threads (1)
+//!                      soak: clients at once (3)
 //! HAUL_RUNS=1000       kills: how many (100)
 //! HAUL_TRANSFERS=10000 soak: how many (10,000)
 //! HAUL_FORGERIES=N     forgeries: how many (1,000,000)
 //! HAUL_ROWS=loss=5%    goodput: only rows that have this in their link
-//! HAUL_LEDGER=1        worlds, forgeries, kills, soak: add a line to tests/campaign/ledger.md
+//! HAUL_LEDGER=1        worlds, forgeries, kills, soak, outages: add a line to tests/campaign/ledger.md
 //! HAUL_WRITE=1         goodput, sharing, cubic, emulator: write the table of that name in tests/campaign instead of
 //!                      comparing
 //! ```
@@ -31,6 +33,8 @@ mod goodput;
 #[cfg(target_os = "linux")]
 mod kills;
 mod ledger;
+#[cfg(target_os = "linux")]
+mod outages;
 #[cfg(target_os = "linux")]
 #[path = "../kills/play/mod.rs"]
 mod play;

@@ -3,6 +3,8 @@
 #![allow(dead_code, reason = "each test binary uses a part of this")]
 
 pub mod datagrams;
+#[cfg(target_os = "linux")]
+pub mod hosts;
 pub mod process;
 pub mod proxy;
 pub mod relay;

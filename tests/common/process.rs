@@ -152,6 +152,12 @@ impl Server {
         format!("haul://{address}#{secret}")
     }
 
+    /// The ticket for a path on the server that leads over another address.
+    pub fn over_at(&self, address: SocketAddr, path: &str) -> String {
+        let (_, secret) = self.ticket.split_once('#').unwrap();
+        format!("haul://{address}/{path}#{secret}")
+    }
+
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         let (address, _) = self.ticket.split_once('#').unwrap();

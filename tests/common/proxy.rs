@@ -22,6 +22,17 @@ pub struct Manner {
     pub rate: Option<u64>,
     /// A connection is cut.
     pub cut: Option<Cut>,
+    /// A byte of the first connection is changed.
+    pub damage: Option<Damage>,
+}
+
+/// Which byte is changed: the one behind so many in its direction.
+#[derive(Clone, Copy, Debug)]
+pub struct Damage {
+    /// Of those of the client.
+    pub is_from_client: bool,
+    /// So many are before it.
+    pub behind: u64,
 }
 
 /// Which connection is cut, once it has carried so many bytes.
@@ -46,6 +57,8 @@ struct Shared {
     to: SocketAddr,
     accepted: AtomicUsize,
     was_cut: AtomicBool,
+    /// Bytes that the first has carried.
+    by_first: AtomicU64,
     /// Those that pass now are cut, or pass nothing more.
     reset: Notify,
     mute: Notify,
@@ -85,6 +98,7 @@ impl Proxy {
             to,
             accepted: AtomicUsize::new(0),
             was_cut: AtomicBool::new(false),
+            by_first: AtomicU64::new(0),
             reset: Notify::new(),
             mute: Notify::new(),
             is_closed: AtomicBool::new(false),
@@ -115,6 +129,11 @@ impl Proxy {
     /// Cuts further connections at once.
     pub fn close(&self) {
         self.shared.is_closed.store(true, SeqCst);
+    }
+
+    /// Bytes that the first connection has carried, in both directions.
+    pub fn carried_by_first(&self) -> u64 {
+        self.shared.by_first.load(SeqCst)
     }
 
     /// Whether a connection was cut.
@@ -200,6 +219,7 @@ impl Passage {
                     if passed >= SURELY_DATA_BYTES {
                         let _ = self.shared.trips.compare_exchange(0, trip, SeqCst, SeqCst);
                     }
+                    self.damage(&mut buffer[..len], side, passed - len as u64);
                     let at = Instant::now() + self.shared.manner.delay;
                     waiting.lock().unwrap().push_back(Some((at, trip, buffer[..len].to_vec())));
                     more.notify_one();
@@ -234,8 +254,21 @@ impl Passage {
         }
     }
 
+    /// Changes the byte that is to be changed, if it is one of these, which come behind so many.
+    fn damage(&self, bytes: &mut [u8], side: usize, behind: u64) {
+        let Some(damage) = self.shared.manner.damage else { return };
+        if self.number == 0 && damage.is_from_client == (side == 0) {
+            let at =
+                damage.behind.checked_sub(behind).and_then(|at| bytes.get_mut(usize::try_from(at).ok()?));
+            at.into_iter().for_each(|byte| *byte ^= 4);
+        }
+    }
+
     fn count(&self, len: u64) {
         let carried = self.carried.fetch_add(len, SeqCst) + len;
+        if self.number == 0 {
+            self.shared.by_first.fetch_max(carried, SeqCst);
+        }
         let is_meant = match self.shared.manner.cut {
             Some(Cut::First(after)) => self.number == 0 && carried >= after,
             Some(Cut::Further(after)) => self.number > 0 && carried >= after,

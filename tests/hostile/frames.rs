@@ -130,16 +130,16 @@ fn a_wrong_checksum_ends_a_plain_connection_on_either_side() {
 
     let (mut at_server, _) = Guest::plain().open(&server.ticket, push());
     at_server.send_raw(&spoiled());
-    let close = at_server.close_of_peer().unwrap();
+    let close = at_server.close_of_peer();
     let client = world.start("client", ["get", "--plain", &impostor.ticket("a"), "-o", "out/"]);
     let (mut at_client, _) = impostor.accept_open();
     at_client.send_raw(&spoiled());
 
-    assert_eq!(close.code, Code::Protocol);
-    assert!(close.text.contains("wrong checksum"), "{close:?}");
+    // It is the network's fault, and nobody's whom one could tell.
+    assert_eq!(close, None);
     server.process.says("wrong checksum");
     is_serving(&world, &server);
-    client.wait().fails(exit::PEER, &["127.0.0.1:", "wrong checksum"]).in_one_line();
+    client.wait().fails(exit::CONNECT, &["127.0.0.1:", "wrong checksum"]).in_one_line();
     assert!(world.names("out").is_empty());
 }
 

@@ -28,6 +28,7 @@ use crate::{
     datagram::{self, FlowError, Trace, Whole},
     limits,
     net::Waker,
+    stream::LinkError,
     transfer::Carrier,
     wire::{
         frame::Frame,
@@ -39,6 +40,8 @@ use crate::{
 const STEP: Duration = Duration::from_micros(50);
 /// How often it is asked where content is best sent.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// Of a TCP connection that lives, something comes each second.
+const TCP_SILENT: Duration = limits::HEARTBEAT.saturating_mul(2);
 /// What a person is told about a flow that is not heard.
 pub(super) const BLOCKED: &str = "UDP does not get through: a firewall on the way, or at the other end, blocks its port; use --transport auto or tcp";
 
@@ -260,10 +263,7 @@ impl End {
         self.session.meter.add_wire(wire_bytes);
         let error = match outcome {
             Outcome::Done => None,
-            Outcome::Silent => {
-                let text = format!("{}: {BLOCKED}", self.session.peer());
-                Some(RunError::new(Cause::UdpBlocked, text))
-            }
+            Outcome::Silent => Some(blocked_or_lost(&self.session.peer(), self.session.silent_for())),
             Outcome::Unfit => {
                 let text = format!("{}: the path does not carry the rate asked for", self.session.peer());
                 Some(RunError::new(Cause::UdpBlocked, text))
@@ -273,11 +273,11 @@ impl End {
         match error {
             Some(error) if error.cause == Cause::Peer || self.config.is_only => self.session.fail(error),
             error => {
-                if self.session.has_only() && !self.session.is_over() {
-                    let why = if matches!(outcome, Outcome::Silent) {
-                        "UDP has gone silent"
-                    } else {
-                        "UDP was slower"
+                if !self.config.is_only && self.session.has_only() && !self.session.is_over() {
+                    let why = match outcome {
+                        Outcome::Silent => "UDP has gone silent",
+                        Outcome::Unfit | Outcome::Broken(_) => "UDP was slower",
+                        Outcome::Done => "the other end has given UDP up",
                     };
                     self.session.note_move("tcp", why.to_owned());
                 }
@@ -490,6 +490,14 @@ impl End {
     }
 }
 
+/// Why a flow is silent: where TCP is heard, UDP is blocked; where nothing is heard, the path is gone, and may come back.
+fn blocked_or_lost(peer: &str, tcp_silent_for: Duration) -> RunError {
+    if tcp_silent_for >= TCP_SILENT {
+        return RunError::link(peer, &LinkError::Silent(tcp_silent_for));
+    }
+    RunError::new(Cause::UdpBlocked, format!("{peer}: {BLOCKED}"))
+}
+
 fn report(sender: &datagram::Sender) -> FlowReport {
     let stats = sender.stats();
     FlowReport::Sender(SenderFigures {
@@ -507,4 +515,17 @@ fn report(sender: &datagram::Sender) -> FlowReport {
 pub(super) fn emptied(mut buffer: Vec<u8>) -> Vec<u8> {
     buffer.clear();
     buffer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn udp_is_blocked_where_tcp_is_heard_and_the_connection_is_lost_where_it_is_not() {
+        let cause = |tcp_silent_for| blocked_or_lost("there", tcp_silent_for).cause;
+
+        assert_eq!(cause(TCP_SILENT - Duration::from_millis(1)), Cause::UdpBlocked);
+        assert_eq!(cause(TCP_SILENT), Cause::TimedOut);
+    }
 }

@@ -41,7 +41,10 @@ impl Patience {
     }
 
     fn silence(&self) -> Duration {
-        self.rtt_beside_tcp.map_or(self.idle_timeout, |rtt| SILENCE.max(rtt * SILENT_ROUNDS))
+        // The server waits longer, so that it is the client who says what is wrong.
+        let alone =
+            self.idle_timeout + if self.is_client { Duration::ZERO } else { limits::FLOW_BLOCKED_AFTER };
+        self.rtt_beside_tcp.map_or(alone, |rtt| SILENCE.max(rtt * SILENT_ROUNDS))
     }
 }
 
@@ -89,6 +92,8 @@ mod tests {
         let beside = |rtt_ms| Patience { rtt_beside_tcp: Some(Duration::from_millis(rtt_ms)), ..IDLE };
 
         assert_eq!(over_at(IDLE, Some(900), Some(1000)), Some(31_000));
+        let server = Patience { is_client: false, ..IDLE };
+        assert_eq!(over_at(server, Some(900), Some(1000)), Some(34_000), "the client says so first");
         assert_eq!(over_at(beside(10), Some(900), Some(1000)), Some(1600));
         assert_eq!(over_at(beside(200), Some(900), Some(1000)), Some(1600));
         assert_eq!(over_at(beside(201), Some(900), Some(1000)), Some(1603));
