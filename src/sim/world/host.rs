@@ -797,7 +797,9 @@ impl Core {
         match self {
             Self::Sender(sender, _) => {
                 sender.on_carrier_down(carrier);
-                sender.set_only(None);
+                if sender.only() == Some(carrier) {
+                    sender.set_only(None);
+                }
             }
             Self::Receiver(receiver, _) => receiver.on_carrier_down(carrier),
         }
