@@ -199,6 +199,23 @@ fn a_tree_goes_on_with_what_is_missing() {
 }
 
 #[test]
+fn a_tree_that_is_got_under_a_new_name_has_it_when_the_connection_is_made_again() {
+    let (here, there) = (Place::in_memory(), Place::in_memory());
+    there.write("tree/a/small", "content");
+    there.write("tree/large", noise(11, BYTES));
+    let serve = there.listen(["serve", "."]);
+    let proxy =
+        Proxy::start(serve.address(), Manner { cut: Some(Cut::First(20_000_000)), ..Manner::default() });
+    let source = serve.over(proxy.address).replace('#', "/tree#");
+    let get = ["get", &source, "-o", "new", "--json", "--transport", "tcp", "--streams", "1"];
+
+    let got = here.start([&get[..], &["--retry-for", "30s"]].concat()).end().with(0).json();
+
+    assert_eq!(got["sessions"], 2, "{got}");
+    tree::assert_same(&there.path("tree"), &here.path("new"));
+}
+
+#[test]
 fn who_lost_its_server_says_so_and_gives_up_in_time() {
     let (here, there) = (Place::in_memory(), Place::in_memory());
     here.write("file", noise(8, BYTES));

@@ -78,7 +78,9 @@ pub fn run(args: &Args, out: &Output) -> anyhow::Result<Exit> {
         let text = "-o - needs every byte in order, and --transport udp-raw promises none";
         return Err(Failure::new(Exit::Usage, text).into());
     }
-    let make = |is_again| client(args, is_again, &place, &sources, &expect, &peer);
+    // Once: what the first session has made would make another landing of the same words.
+    let landing = landing(args, &place, &sources)?;
+    let make = |is_again| client(args, is_again, &place, &sources, &landing, &expect, &peer);
     let can_again = !is_in_order && !args.options.is_raw();
     let patience = if can_again { Patience::For(args.options.retry_for) } else { Patience::None };
     transfer::run_client(make, patience, &place, &home, args.options.fail_if_nothing, out)
@@ -90,22 +92,23 @@ fn client(
     is_again: bool,
     place: &Place,
     sources: &[Place],
+    landing: &Landing,
     expect: &Expect,
     peer: &Peer,
 ) -> anyhow::Result<Client> {
     let mut options = args.options.session(args.rate, is_again)?;
     // It limits what leaves here, and that is not content.
     options.rate_bps = None;
-    let landing = landing(args, place, sources)?;
-    let is_in_order = matches!(landing.place, target::Place::Stdout(_));
+    let is_in_order = matches!(landing.place, Where::Output);
     // protocol.md [RAW-2], [RESUME-1]
     let eager = !args.options.is_raw()
         && landing.is_new
+        && !is_again
         && !landing.has_parts()
         && !options.dry_run
         && matches!(expect, Expect::None | Expect::One(_));
     let target = Target::new(TargetConfig {
-        place: landing.place,
+        place: landing.place()?,
         digest: options.digest,
         overwrite: options.overwrite,
         checksum: options.checksum,
@@ -186,15 +189,37 @@ fn sources(args: &Args, out: &Output) -> anyhow::Result<(Place, Vec<Place>)> {
 
 /// Where things go.
 struct Landing {
-    place: target::Place,
-    /// Nothing of that name is there: data may come without asking.
+    place: Where,
+    /// Nothing of that name was there before: data may come without asking.
     is_new: bool,
 }
 
+enum Where {
+    Directory { root: PathBuf, below: Option<RelPath>, rename_top: Option<Vec<u8>> },
+    Output,
+}
+
 impl Landing {
+    /// As a target takes it.
+    fn place(&self) -> anyhow::Result<target::Place> {
+        match &self.place {
+            Where::Directory { root, below, rename_top } => Ok(target::Place::Directory {
+                root: root.clone(),
+                below: below.clone(),
+                rename_top: rename_top.clone(),
+            }),
+            Where::Output => {
+                let stdout = io::stdout().as_fd().try_clone_to_owned().map(File::from);
+                let stdout = stdout
+                    .map_err(|error| Failure::new(Exit::LocalFile, format!("standard output: {error}")))?;
+                Ok(target::Place::Stdout(Box::new(stdout)))
+            }
+        }
+    }
+
     /// Whether something unfinished stands there, that may be gone on with.
     fn has_parts(&self) -> bool {
-        let target::Place::Directory { root, .. } = &self.place else { return false };
+        let Where::Directory { root, .. } = &self.place else { return false };
         std::fs::read_dir(root).is_ok_and(|names| {
             names
                 .flatten()
@@ -206,7 +231,7 @@ impl Landing {
 fn landing(args: &Args, place: &Place, sources: &[Place]) -> anyhow::Result<Landing> {
     let usage = |text: &str| anyhow::Error::from(Failure::new(Exit::Usage, text));
     let directory = |root: PathBuf, rename_top, is_new| Landing {
-        place: target::Place::Directory { root, below: None, rename_top },
+        place: Where::Directory { root, below: None, rename_top },
         is_new,
     };
     let Some(output) = &args.output else {
@@ -220,10 +245,7 @@ fn landing(args: &Args, place: &Place, sources: &[Place]) -> anyhow::Result<Land
         if io::stdout().is_terminal() {
             return Err(usage("-o - writes a file to standard output, which is a terminal; redirect it"));
         }
-        let stdout = io::stdout().as_fd().try_clone_to_owned().map(File::from);
-        let stdout =
-            stdout.map_err(|error| Failure::new(Exit::LocalFile, format!("standard output: {error}")))?;
-        return Ok(Landing { place: target::Place::Stdout(Box::new(stdout)), is_new: true });
+        return Ok(Landing { place: Where::Output, is_new: true });
     }
     let wants_dir = output.as_os_str().as_bytes().ends_with(b"/");
     if output.is_dir() {
@@ -267,10 +289,7 @@ fn without_making(output: &Path) -> anyhow::Result<Landing> {
     let below = RelPath::parse(below)
         .map_err(|error| Failure::new(Exit::Usage, format!("{}: {error}", super::output::shown(output))))?;
     let root = if root.as_os_str().is_empty() { PathBuf::from(".") } else { root.to_owned() };
-    Ok(Landing {
-        place: target::Place::Directory { root, below: Some(below), rename_top: None },
-        is_new: true,
-    })
+    Ok(Landing { place: Where::Directory { root, below: Some(below), rename_top: None }, is_new: true })
 }
 
 fn has_wildcard(path: &[u8]) -> bool {
