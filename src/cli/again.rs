@@ -1,6 +1,6 @@
 //! Comes back after a lost connection: the same wish in another session, until it is done or `--retry-for` is over.
 
-use std::{pin::pin, time::Duration};
+use std::{cell::Cell, pin::pin, time::Duration};
 
 use tokio::time::sleep;
 
@@ -57,7 +57,11 @@ pub fn client_session(
     };
     let runtime = runtime()?;
     let ended = runtime.block_on(async {
-        let mut signal = pin!(interrupted());
+        let is_interrupted = Cell::new(false);
+        let mut signal = pin!(async {
+            interrupted().await;
+            is_interrupted.set(true);
+        });
         let mut loss = Loss::new(patience);
         let mut last: Option<Ended> = None;
         loop {
@@ -69,13 +73,17 @@ pub fn client_session(
             let ended = watch(client.run(&decide), &running, signal.as_mut(), out).await;
             let (was_open, has_moved) = (ended.session.is_some(), ended.report.bytes_moved > 0);
             let is_first = last.is_none();
-            let mut ended = match last.take() {
+            let ended = match last.take() {
                 None => ended,
                 Some(before) => ended.after(before),
             };
             let Some(error) = ended.report.error.clone().filter(|_| loss.may_pass(&ended)) else {
                 return Ok(ended);
             };
+            if is_interrupted.get() {
+                // The session had lost its connection before.
+                return Ok(interrupted_after(ended));
+            }
             let Some(pause) = loss.next_pause(was_open && (has_moved || is_first)) else { return Ok(ended) };
             if loss.is_news() {
                 let most = units::duration(loss.most());
@@ -83,17 +91,20 @@ pub fn client_session(
             }
             tokio::select! {
                 () = sleep(pause) => {}
-                () = &mut signal => {
-                    let interruption = interruption();
-                    (ended.report.cause, ended.report.error) = (Some(interruption.cause), Some(interruption.text));
-                    return Ok(ended);
-                }
+                () = &mut signal => return Ok(interrupted_after(ended)),
             }
             last = Some(ended);
         }
     });
     // A reader may still wait for standard input; nobody waits for it.
     runtime.shutdown_background();
+    ended
+}
+
+/// A person has had enough of waiting behind this end.
+fn interrupted_after(mut ended: Ended) -> Ended {
+    let interruption = interruption();
+    (ended.report.cause, ended.report.error) = (Some(interruption.cause), Some(interruption.text));
     ended
 }
 
@@ -124,6 +135,11 @@ impl Loss {
             Some(Cause::Peer) if ended.session.is_none() => self.was_open || is_asked_for,
             // What is in the way may be what a lost connection has left there.
             Some(Cause::Busy) => true,
+            Some(Cause::SomeFailed) => {
+                let failures = &ended.report.failures;
+                failures.len() as u64 == ended.report.failed
+                    && failures.iter().all(|failure| failure.cause == Cause::Busy)
+            }
             _ => false,
         }
     }
