@@ -213,16 +213,20 @@ impl OpenSource {
         Ok(buffer)
     }
 
-    /// Reads what is left and gives size and digest of the whole file.
-    pub fn digest_only(mut self) -> Result<(u64, [u8; 32]), SourceError> {
+    /// Reads what is left and gives size and digest of the whole file; `None` when that is not wanted any more.
+    pub fn digest_while(
+        mut self,
+        is_wanted: impl Fn() -> bool,
+    ) -> Result<Option<(u64, [u8; 32])>, SourceError> {
         let mut buffer = Vec::new();
-        loop {
+        while is_wanted() {
             match self.next(&mut buffer)? {
                 Piece::Data { bytes, .. } => buffer = bytes,
                 Piece::Hole { .. } => {}
-                Piece::End { size, digest } => return Ok((size, digest)),
+                Piece::End { size, digest } => return Ok(Some((size, digest))),
             }
         }
+        Ok(None)
     }
 
     /// Bytes of the file, as listed.

@@ -102,6 +102,10 @@ impl Writer {
     /// The next jobs; when there are none, [`Job::Idle`] as soon as nothing more can come before something is
     /// published, or after a short wait for company.
     fn next_jobs(&mut self) -> Option<Vec<Job>> {
+        // What is left to prove is for the session that goes on, and it waits for the names that this one holds.
+        if self.session.is_over() {
+            return None;
+        }
         if let Some(jobs) = self.session.try_for(|role| take_jobs(receiver(role))) {
             self.is_dirty = true;
             return Some(jobs);

@@ -270,7 +270,7 @@ impl Reader {
                 Role::Sender(sender) => (sender.is_open(file), sender.has_room()),
                 Role::Receiver(_) | Role::Lister(_) => unreachable!("a reader runs only for a sender"),
             });
-            if !is_open {
+            if !is_open || self.session.is_over() {
                 return Ok(());
             }
             let span = Span::begin();
@@ -302,12 +302,15 @@ impl Reader {
 
     fn sums(&mut self, file: u64, found: &Found, first: u64, count: u64) {
         let span = Span::begin();
-        let sums = self
-            .sources
-            .open(&found.origin, self.reading.digest, self.session.chunk_bytes())
-            .and_then(|open| open.sums(first, count));
+        let opened = self.sources.open(&found.origin, self.reading.digest, self.session.chunk_bytes());
+        // Block by block, so that it ends with the session.
+        let sums = opened.and_then(|open| {
+            let blocks = (first..first + count).take_while(|_| !self.session.is_over());
+            blocks.map(|block| open.sums(block, 1)).collect::<Result<Vec<_>, _>>()
+        });
         self.session.meter.add(Wait::Source, span.blocked());
-        match sums {
+        match sums.map(|sums| sums.concat()) {
+            _ if self.session.is_over() => return,
             Ok(sums) => self.ready.push(Piece::Sums(Sums { file, first, sums })),
             Err(error) => self.failed(file, &found.entry.name, &error),
         }
@@ -383,10 +386,11 @@ impl Reader {
         let digest = self
             .sources
             .open(&found.origin, self.reading.digest, self.session.chunk_bytes())
-            .and_then(source::OpenSource::digest_only);
+            .and_then(|open| open.digest_while(|| !self.session.is_over()));
         self.session.meter.add(Wait::Source, span.blocked());
         match digest {
-            Ok((size, digest)) => {
+            Ok(None) => return,
+            Ok(Some((size, digest))) => {
                 let piece = match self.reading.expect.check(&found.entry.name, &digest) {
                     Ok(()) => Piece::Digest(FileEnd { file, size, digest }),
                     Err(text) => Piece::Failed { file, code: Code::Integrity, text },
