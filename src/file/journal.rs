@@ -58,7 +58,7 @@ pub struct Claims {
 pub enum JournalError {
     /// Somebody else has it.
     Locked,
-    /// Under its name stands what is no journal of this user.
+    /// No journal of this user can be there: something else stands under its name, or nothing can be locked.
     Foreign,
     /// The system refused.
     System(Errno),
@@ -79,13 +79,24 @@ impl Journal {
     /// nothing yet, or nothing that can be read.
     pub fn open(dir: &Dir, name: TempName) -> std::result::Result<(Self, Option<Claims>), JournalError> {
         for _ in 0..TRIES_MAX {
-            let file = write::open_or_create(dir.handle(), name.as_bytes())?;
+            let file = match write::open_or_create(dir.handle(), name.as_bytes()) {
+                // Another user's.
+                Err(Errno::ACCESS | Errno::PERM) => return Err(JournalError::Foreign),
+                file => file?,
+            };
             let stat = write::stat_of(&file)?;
             if !stat.is_own_file() {
                 return Err(JournalError::Foreign);
             }
-            if !write::try_lock(&file)? {
-                return Err(JournalError::Locked);
+            match write::try_lock(&file) {
+                Ok(true) => {}
+                Ok(false) => return Err(JournalError::Locked),
+                // A file system without locks: nothing can be kept there, and files arrive all the same.
+                Err(Errno::NOLCK | Errno::NOSYS | Errno::OPNOTSUPP) => {
+                    let _ = write::unlink(dir.handle(), name.as_bytes());
+                    return Err(JournalError::Foreign);
+                }
+                Err(errno) => return Err(errno.into()),
             }
             // Whoever had it may have ended and removed it between the two calls.
             let is_there = write::stat(dir.handle(), name.as_bytes())?;

@@ -158,8 +158,12 @@ mod tests {
     #[test]
     fn a_part_of_which_nothing_came_or_that_got_its_name_or_is_wrong_leaves_nothing() {
         type End = fn(Part);
-        let ends: [(End, usize); 3] =
-            [(drop, 0), (|part| part.publish(b"f", Replace::Nothing).unwrap(), 1), (Part::discard, 0)];
+        let ends: [(End, usize); 4] = [
+            (drop, 0),
+            (|part| part.publish(b"f", Replace::Nothing).unwrap(), 1),
+            (Part::discard, 0),
+            (|part| drop(part.keep_damaged(b"f", 0o644).unwrap()), 1),
+        ];
         for (at, (end, names)) in ends.into_iter().enumerate() {
             let memory = Memory::new(1 << 20);
             let mut part = Part::keep(root(&memory), b"f", &keep(1)).unwrap();

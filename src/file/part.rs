@@ -299,10 +299,12 @@ impl Part {
         result.inspect_err(|_| self.give_up())
     }
 
-    /// Syncs the file and forgets its bytes in memory: what is read back next comes from the disk.
+    /// Syncs the file and forgets its bytes in memory: what is read back next comes from the disk, where the system can
+    /// do that.
     pub fn sync_and_drop_cache(&mut self) -> Result<()> {
         self.sync()?;
-        write::drop_cache(self.file()?)
+        let _ = write::drop_cache(self.file()?);
+        Ok(())
     }
 
     /// A sync that was to bring it to the disk has failed: no other session may go on with it.
@@ -327,7 +329,7 @@ impl Part {
         &self.dir
     }
 
-    /// The name `name` becomes this file's. After an error the part is removed and the name is as it was.
+    /// The name `name` becomes this file's. After an error the name is as it was.
     pub fn publish(mut self, name: &[u8], replace: Replace) -> std::result::Result<(), PublishError> {
         match replace {
             Replace::Nothing | Replace::Appeared => match self.rename_new(name) {
@@ -366,6 +368,9 @@ impl Part {
                 Err(errno) => return Err(errno),
                 Ok(()) => {
                     self.published = true;
+                    if let Some(kept) = self.kept.take() {
+                        kept.remove(&self.dir);
+                    }
                     return Ok(beside);
                 }
             }

@@ -129,9 +129,12 @@ impl Receiver {
         }
     }
 
-    /// What this owner has sent before may be gone on with. protocol.md, section 28
+    /// What this owner has sent before may be gone on with, unless content comes over a raw flow. protocol.md, section 28
     pub fn allow_resume(&mut self, owner: [u8; 32]) {
-        self.jobs.push_back(Job::Resumable { owner: Some(owner) });
+        // protocol.md [RESUME-1]
+        if self.raw.is_none() {
+            self.jobs.push_back(Job::Resumable { owner: Some(owner) });
+        }
     }
 
     /// How much content may stay unplaced from now on, bytes. What was granted stays granted.

@@ -156,6 +156,8 @@ struct Open<S> {
     entry: Entry,
     source: S,
     state: State,
+    /// It cannot be read twice.
+    is_stream: bool,
     /// Blocks whose sums may still be asked for, once that was asked.
     checks_left: Option<u64>,
 }
@@ -267,7 +269,8 @@ impl<S: Clone> Sender<S> {
                 state = State::Sending;
                 self.jobs.push_back(ReadJob::Content { file, source: source.clone(), kept: Vec::new() });
             }
-            self.open.insert(file, Open { entry, source, state, checks_left: None });
+            let is_stream = entry.kind == Kind::Stream;
+            self.open.insert(file, Open { entry, source, state, is_stream, checks_left: None });
         }
     }
 
@@ -777,6 +780,10 @@ impl<S: Clone> Sender<S> {
         let Kind::File { size, .. } = open.entry.kind else {
             return Err(Violation::new("it checks an entry that is no file"));
         };
+        // At its end it has a size like a file.
+        if open.is_stream {
+            return Err(Violation::new("it checks an entry that is no file"));
+        }
         let blocks = size.div_ceil(limits::SUM_BLOCK_BYTES);
         if !matches!(open.state, State::Ended | State::Checked) {
             return Err(Violation::new("it checks a file that was not sent to its end"));
@@ -821,7 +828,9 @@ impl<S: Clone> Sender<S> {
             return Err(Violation::new("it received more on a connection than was sent"));
         };
         self.sent_bytes -= lost;
-        let gone: Vec<_> = self.in_flight.extract_if(.., |_, sent| sent.carrier == end.stream).collect();
+        // What is known to be placed is not sent again, whatever the receiver says.
+        let is_lost = |sent: &Sent| sent.carrier == end.stream && !sent.is_placed;
+        let gone: Vec<_> = self.in_flight.extract_if(.., |_, sent| is_lost(sent)).collect();
         for ((file, offset), sent) in gone {
             self.requeue(file, offset, sent);
         }

@@ -156,8 +156,9 @@ impl Tree {
             Ok(true) => Outcome::Identical,
             Ok(false) if self.rules.dry_run => Outcome::Planned,
             Ok(false) => {
-                let owed = if sparse { 0 } else { size };
                 let dir = self.dirs.open(path.split_last().0, false).ok();
+                let there = self.allocated(dir.as_deref(), &path, Some(size));
+                let owed = if sparse { 0 } else { size.saturating_sub(there) };
                 self.forget_free_space();
                 match self.promise(&path, dir.as_deref(), owed) {
                     Err(failure) => failed(failure),

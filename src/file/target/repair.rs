@@ -16,6 +16,7 @@ use super::ledger::{Ledger, failed};
 use super::receive::{Receiving, window};
 use super::tree::{Stage, Tree};
 use crate::file::failure::Failure;
+use crate::file::part::Part;
 use crate::integrity::crc32c::Crc32c;
 use crate::limits;
 use crate::transfer::cursor::DigestCursor;
@@ -59,8 +60,13 @@ impl Tree {
             return;
         }
         receiving.repairs += 1;
-        // What is read back is to come from the disk. Where that cannot be had, memory has to do.
-        let _ = receiving.part.as_mut().map(crate::file::part::Part::sync_and_drop_cache);
+        // What is compared comes from the disk. A sync that fails is told once: later ones would say nothing of the loss.
+        if let Some(Err(errno)) = receiving.part.as_mut().map(Part::sync_and_drop_cache) {
+            let failure = Failure::of(errno, "bring it safely to the disk", incoming.path.as_bytes());
+            drop(receiving);
+            self.settle_open(ledger, file, failed(failure), None);
+            return;
+        }
         tracing::info!(file, what, tries = receiving.repairs, "a file is wrong and being repaired");
         let repair = Repair { receiving, size, sums: VecDeque::new(), next: 0, wrong: Vec::new() };
         ledger.check(file, 0, repair.ask());

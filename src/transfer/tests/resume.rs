@@ -84,6 +84,16 @@ fn only_what_was_sent_to_its_end_is_checked_and_only_its_blocks() {
 }
 
 #[test]
+fn what_cannot_be_read_twice_is_not_checked() {
+    // protocol.md [REPAIR-1]
+    let mut sender = sending(&[Kind::Stream]);
+    sender.handle_frame(want(0, Want::Content)).unwrap();
+    sender.on_piece(Piece::End(end(0, MIB)));
+
+    assert_violation(sender.handle_frame(check(0, 0, 1)));
+}
+
+#[test]
 fn a_file_is_checked_so_often_and_no_more() {
     // protocol.md [REPAIR-2]
     let mut sender = sending(&[file(2 * MIB)]);
@@ -175,13 +185,18 @@ fn a_repaired_file_gets_its_content_and_its_end_again() {
 
 #[test]
 fn a_raw_flow_makes_nothing_resumable() {
-    let mut receiver = receiving(&[]);
-    receiver.allow_resume([7; 32]);
-    receiver.set_raw(limits::FLOW_NUMBER_MIN).unwrap();
+    // A server hears of it in this order, a client in the other.
+    let mut server = receiving(&[]);
+    server.allow_resume([7; 32]);
+    server.set_raw(limits::FLOW_NUMBER_MIN).unwrap();
+    let mut client = receiving(&[]);
+    client.set_raw(limits::FLOW_NUMBER_MIN).unwrap();
+    client.allow_resume([7; 32]);
 
-    let last = jobs(&mut receiver).pop();
-
-    assert!(matches!(last, Some(Job::Resumable { owner: None })));
+    for mut receiver in [server, client] {
+        let last = jobs(&mut receiver).pop();
+        assert!(matches!(last, Some(Job::Resumable { owner: None })));
+    }
 }
 
 /// A receiver that has all of its only file, whose end went to the target.

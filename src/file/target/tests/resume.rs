@@ -7,10 +7,10 @@ use crate::file::disk::write;
 use crate::file::journal::Identity;
 use crate::file::kept::Keep;
 use crate::file::part::Part;
-use crate::file::target::{Event, Job, Place, Target};
+use crate::file::target::{Event, Job, Place, Target, TargetConfig};
 use crate::integrity::crc32c::crc32c;
 use crate::limits;
-use crate::wire::message::{Code, Entry, Outcome, Span};
+use crate::wire::message::{Code, Entry, Outcome, Overwrite, Span};
 use rustix::io::Errno;
 
 const MIB: usize = 1 << 20;
@@ -94,6 +94,70 @@ fn what_is_wrong_is_asked_once_also_where_the_proof_came_before_its_turn() {
     assert_eq!(end(&mut target, &content()), []);
 
     assert_eq!(answer_checks(&mut target, &content()), [resume(&[(MIB, SIZE - MIB)])]);
+}
+
+#[test]
+fn a_repair_whose_sync_fails_is_told_and_nothing_is_gone_on_with() {
+    // The system tells it once: the sync before the name would succeed.
+    let memory = cut_at(4 * MIB);
+    spoil(&memory, MIB + 5);
+    let mut target = open(&memory, 1);
+    announce(&mut target, SIZE);
+    send(&mut target, 4 * MIB, &content()[4 * MIB..]);
+    memory.fail_all(Call::SyncFile, Fault::Error(Errno::IO));
+
+    let told = end(&mut target, &content());
+
+    assert!(matches!(told[..], [Outcome::Failed { code: Code::File, .. }]), "{told:?}");
+    memory.heal();
+    drop(target);
+    assert!(names(&memory).is_empty());
+}
+
+#[test]
+fn what_is_allocated_for_a_file_that_is_compared_is_not_asked_for_again() {
+    let memory = Memory::new(2 * SIZE as u64 + MIB as u64);
+    let file = write::open_or_create(&memory.root(), b"f").unwrap();
+    write::write_all_at(&file, &vec![1; SIZE], 0).unwrap();
+    drop(file);
+    let start = || {
+        let place = Place::Opened { root: memory.root(), below: None };
+        let config = TargetConfig { checksum: true, overwrite: Overwrite::Always, ..config(place) };
+        let mut target = Target::new(config).unwrap();
+        target.handle(Job::Resumable { owner: Some([1; 32]) }).unwrap();
+        target
+    };
+    let told = |target: &mut Target| {
+        let told = Job::Digest { file: 0, size: SIZE as u64, digest: digest(&content()) };
+        target.handle(told).unwrap();
+        target.poll_event()
+    };
+    let mut target = start();
+    announce(&mut target, SIZE);
+    assert_eq!(told(&mut target), Some(want()));
+    send(&mut target, 0, &content()[..4 * MIB]);
+    drop(target);
+
+    let mut target = start();
+    announce(&mut target, SIZE);
+
+    assert_eq!(told(&mut target), Some(resume(&[(0, 4 * MIB)])));
+}
+
+#[test]
+fn where_nothing_can_be_locked_files_arrive_all_the_same() {
+    for errno in [Errno::NOLCK, Errno::OPNOTSUPP] {
+        let memory = Memory::new(CAPACITY_BYTES);
+        memory.fail_all(Call::TryLock, Fault::Error(errno));
+        let mut target = open(&memory, 1);
+        assert_eq!(announce(&mut target, SIZE), [want()]);
+        send(&mut target, 0, &content());
+
+        assert_eq!(end(&mut target, &content()), [Outcome::Done]);
+
+        assert_eq!(live(&memory), Some(content()));
+        assert_eq!(names(&memory), ["f"]);
+    }
 }
 
 #[test]
