@@ -138,7 +138,7 @@ pub struct Session {
     control_left: Notify,
     ended: Notify,
     is_over: AtomicBool,
-    /// Threads that write below the target, and remove what they began when the session ends early.
+    /// Threads that write below the target, and tidy up what they began when the session ends early.
     writers: AtomicUsize,
     cleared: Notify,
     pacer: Option<Mutex<Pacer>>,

@@ -14,7 +14,8 @@
 //! sender cannot send ends the session ([`ProtocolViolation`]), and nothing is allocated on a peer's word alone. A
 //! local failure is the outcome of one entry and leaves the others alone.
 //!
-//! No live name ever holds bytes that were not proven: see `file::part`. Dropping a target removes every part.
+//! No live name ever holds bytes that were not proven: see `file::part`. Dropping a target gives what is proven its
+//! name, and keeps or removes the other parts.
 
 mod busy;
 mod config;
