@@ -275,6 +275,13 @@ impl Part {
         }
     }
 
+    /// If another session may go on with it, it has a share of `all` as long as that holds a descriptor.
+    pub fn count_among(&mut self, all: &Arc<()>) {
+        if let Some(kept) = &mut self.kept {
+            kept.count_among(all);
+        }
+    }
+
     /// How long it is, bytes.
     pub fn size(&mut self) -> Result<u64> {
         Ok(write::stat_of(self.file()?)?.size)
