@@ -87,7 +87,7 @@ pub const CHECKPOINT_BYTES: u64 = 64 << 20;
 pub const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
 /// What a server keeps of interrupted transfers, by default: nobody has come back for so long.
 pub const KEEP_PARTIAL: Duration = Duration::from_secs(7 * 24 * 3600);
-/// Shortest time for that: a transfer that is at work touches its files far more often.
+/// Shortest time for that: a transfer that is at work touches its small files far more often, and locks its large ones.
 pub const KEEP_PARTIAL_MIN: Duration = Duration::from_secs(60);
 /// How often a server looks for what nobody has come back for.
 pub const SWEEP_EVERY: Duration = Duration::from_secs(3600);

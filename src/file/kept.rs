@@ -1,6 +1,7 @@
 //! What lets another transfer go on with a part: its journal, and what of the part that does not claim yet.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use rustix::io::Result;
 
@@ -32,12 +33,27 @@ pub struct Kept {
     /// Nothing is claimed any more: it could not be written, or the part could not be synced.
     is_broken: bool,
     syncs: bool,
+    /// Counts it, where somebody does.
+    counted: Option<Arc<()>>,
 }
 
 impl Kept {
     /// Goes on with `journal`.
     pub fn new(journal: Journal, has_claims: bool, syncs: bool) -> Self {
-        Self { journal, unclaimed: Vec::new(), unclaimed_bytes: 0, has_claims, is_broken: false, syncs }
+        Self {
+            journal,
+            unclaimed: Vec::new(),
+            unclaimed_bytes: 0,
+            has_claims,
+            is_broken: false,
+            syncs,
+            counted: None,
+        }
+    }
+
+    /// Has a share of `all` while its journal is open.
+    pub fn count_among(&mut self, all: &Arc<()>) {
+        self.counted = Some(Arc::clone(all));
     }
 
     /// A range of the part was written.

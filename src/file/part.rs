@@ -32,6 +32,8 @@ pub struct Part {
     published: bool,
     /// What lets another session go on with it, if anything does.
     kept: Option<Kept>,
+    /// Whether its own file is locked while it is open; a journal needs no such help.
+    is_locked: bool,
 }
 
 /// A file that stood under the target's name when it was examined.
@@ -128,7 +130,7 @@ impl Part {
         write::set_len(&file, 0)?;
         journal.begin(keep.identity, &[])?;
         let kept = Some(Kept::new(journal, false, keep.syncs));
-        Ok(Self { dir, temp, file: Some(file), published: false, kept })
+        Ok(Self { dir, temp, file: Some(file), published: false, kept, is_locked: false })
     }
 
     /// What another session has left of `name`, and which of its bytes; `None` where there is nothing to go on with.
@@ -157,7 +159,7 @@ impl Part {
             journal.begin(keep.identity, placed.ranges())?;
         }
         let kept = Some(Kept::new(journal, placed.placed_bytes() > 0, keep.syncs));
-        Ok(Some((Self { dir, temp, file: Some(file), published: false, kept }, placed)))
+        Ok(Some((Self { dir, temp, file: Some(file), published: false, kept, is_locked: false }, placed)))
     }
 
     /// Removes what another session has left of `name`, of which nothing is wanted any more.
@@ -181,19 +183,27 @@ impl Part {
     /// An empty file in `dir`, readable by this user alone.
     pub fn create(dir: Arc<Dir>, names: &mut TempNames) -> Result<Self> {
         let (file, temp) = write::create_temp(dir.handle(), names)?;
-        Ok(Self { dir, temp, file: Some(file), published: false, kept: None })
+        Ok(Self { dir, temp, file: Some(file), published: false, kept: None, is_locked: false })
+    }
+
+    /// While it is open, no sweep takes it for one that was left, however long nothing comes.
+    pub fn lock(&mut self) {
+        self.is_locked = true;
+        if let Some(file) = &self.file {
+            lock(file);
+        }
     }
 
     /// A symbolic link to `target`.
     pub fn symlink(dir: Arc<Dir>, target: &[u8], names: &mut TempNames) -> Result<Self> {
         let temp = write::symlink_temp(dir.handle(), target, names)?;
-        Ok(Self { dir, temp, file: None, published: false, kept: None })
+        Ok(Self { dir, temp, file: None, published: false, kept: None, is_locked: false })
     }
 
     /// Another name of the file `name` in `from`.
     pub fn hardlink(dir: Arc<Dir>, from: &Dir, name: &[u8], names: &mut TempNames) -> Result<Self> {
         let temp = write::link_temp(from.handle(), name, dir.handle(), names)?;
-        Ok(Self { dir, temp, file: None, published: false, kept: None })
+        Ok(Self { dir, temp, file: None, published: false, kept: None, is_locked: false })
     }
 
     /// Reserves the blocks of all `size` bytes and makes the file that long.
@@ -262,6 +272,13 @@ impl Part {
     pub fn discard(mut self) {
         if let Some(kept) = self.kept.take() {
             kept.remove(&self.dir);
+        }
+    }
+
+    /// If another session may go on with it, it has a share of `all` as long as that holds a descriptor.
+    pub fn count_among(&mut self, all: &Arc<()>) {
+        if let Some(kept) = &mut self.kept {
+            kept.count_among(all);
         }
     }
 
@@ -392,7 +409,13 @@ impl Part {
     fn file(&mut self) -> Result<&Handle> {
         let file = match self.file.take() {
             Some(file) => file,
-            None => write::open_temp(self.dir.handle(), self.temp)?,
+            None => {
+                let file = write::open_temp(self.dir.handle(), self.temp)?;
+                if self.is_locked {
+                    lock(&file);
+                }
+                file
+            }
         };
         Ok(self.file.insert(file))
     }
@@ -421,12 +444,17 @@ fn make_writable(dir: &Dir, temp: TempName) -> Result<()> {
 
 /// Where the part of `name` stands that this owner sends.
 fn part_name(owner: &[u8; 32], name: &[u8]) -> TempName {
-    TempName::found_again(owner, b"part", name)
+    TempName::of_part(journal_name(owner, name).as_bytes())
 }
 
 /// Where its journal does.
 fn journal_name(owner: &[u8; 32], name: &[u8]) -> TempName {
     TempName::found_again(owner, b"journal", name)
+}
+
+/// Without a lock its age protects it, which is as much as there is where the disk has no locks.
+fn lock(file: &Handle) {
+    let _ = write::try_lock(file);
 }
 
 /// Damaged files of one name that are kept.

@@ -1,13 +1,16 @@
 //! Removes what interrupted transfers have left and nobody has come back for.
 //!
-//! Only names of ours are looked at ([`TEMP_PREFIX`]), and only files and links of this user under them. What a transfer
-//! is at work on changes all the time, so that its age protects it; a journal is protected by its lock besides.
+//! Only names of ours are looked at ([`TEMP_PREFIX`]), and only files and links of this user under them. A part and its
+//! journal go together: when both are old, and nobody has the journal locked. A large part without a journal is locked
+//! itself while it is open. Anything else is protected by its age alone.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use rustix::io::Result;
 
-use super::disk::{FileKind, Handle, write};
+use super::disk::temp_name::TempName;
+use super::disk::{FileKind, Handle, Stat, write};
 use super::path::TEMP_PREFIX;
 use crate::limits;
 
@@ -49,18 +52,25 @@ struct Level {
 impl Level {
     /// Sweeps one directory.
     fn of(dir: Handle, before: Duration, swept: &mut Swept) -> Self {
-        let (mut ours, mut others) = (Vec::new(), Vec::new());
+        let (mut ours, mut others) = (BTreeSet::new(), Vec::new());
         // What cannot be listed has nothing to remove.
         let _ = write::any_name(&dir, |name, _| {
-            let names = if name.starts_with(TEMP_PREFIX) { &mut ours } else { &mut others };
-            names.push(name.to_vec());
+            if name.starts_with(TEMP_PREFIX) {
+                ours.insert(name.to_vec());
+            } else {
+                others.push(name.to_vec());
+            }
             false
         });
-        for name in ours {
-            if let Ok(Some(bytes)) = remove_if_left(&dir, &name, before) {
-                swept.files += 1;
-                swept.bytes += bytes;
-            }
+        let part_of = |name: &Vec<u8>| {
+            let part = TempName::of_part(name).as_bytes().to_vec();
+            ours.contains(&part).then_some(part)
+        };
+        let parts: BTreeSet<_> = ours.iter().filter_map(part_of).collect();
+        for name in ours.difference(&parts) {
+            let part = part_of(name);
+            // What cannot be looked at is not known to be left.
+            let _ = remove_if_left(&dir, name, part.as_deref(), before, swept);
         }
         others.retain(
             |name| matches!(write::stat(&dir, name), Ok(Some(stat)) if stat.kind == FileKind::Directory),
@@ -69,35 +79,50 @@ impl Level {
     }
 }
 
-/// Removes a name of ours that nobody has touched for so long; what it took, if it was removed.
-fn remove_if_left(dir: &Handle, name: &[u8], before: Duration) -> Result<Option<u64>> {
-    let Some(stat) = write::stat(dir, name)? else { return Ok(None) };
-    let is_old = u64::try_from(stat.ctime_secs).is_ok_and(|changed| changed < before.as_secs());
-    let is_ours = stat.is_own_file() || stat.kind == FileKind::Symlink;
-    if !is_old || !is_ours {
-        return Ok(None);
+/// Removes a name of ours that nobody has touched for so long, and the part whose journal it is, if it is one.
+fn remove_if_left(
+    dir: &Handle,
+    name: &[u8],
+    part: Option<&[u8]>,
+    before: Duration,
+    swept: &mut Swept,
+) -> Result<()> {
+    let is_ours = |stat: &Stat| stat.is_own_file() || stat.kind == FileKind::Symlink;
+    let is_old = |stat: &Stat| u64::try_from(stat.ctime_secs).is_ok_and(|time| time < before.as_secs());
+    let part_stat = part.map_or(Ok(None), |part| write::stat(dir, part))?.filter(is_ours);
+    let Some(stat) = write::stat(dir, name)?.filter(is_ours) else { return Ok(()) };
+    if !is_old(&stat) || part_stat.as_ref().is_some_and(|stat| !is_old(stat)) {
+        return Ok(());
     }
-    if stat.kind == FileKind::File {
-        // One that cannot be opened is locked by nobody.
-        let file = write::open_file(dir, name);
-        if let Ok(file) = &file
-            && !write::try_lock(file)?
-        {
-            return Ok(None);
-        }
+    // One that cannot be opened is locked by nobody.
+    let file = if stat.kind == FileKind::File { write::open_file(dir, name).ok() } else { None };
+    if let Some(file) = &file
+        && !write::try_lock(file)?
+    {
+        return Ok(());
+    }
+    // The journal's lock keeps others out, so the part goes first.
+    for (name, stat) in part.zip(part_stat).into_iter().chain([(name, stat)]) {
         write::unlink(dir, name)?;
-        return Ok(Some(stat.blocks_bytes));
+        swept.files += 1;
+        swept.bytes += if stat.kind == FileKind::File { stat.blocks_bytes } else { 0 };
     }
-    write::unlink(dir, name)?;
-    Ok(Some(0))
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use std::fs;
     use std::os::unix::fs::symlink;
+    use std::sync::Arc;
 
     use super::*;
+    use crate::file::disk::target_dirs::TargetDirs;
+    use crate::file::disk::temp_name::TempNames;
+    use crate::file::journal::Identity;
+    use crate::file::kept::Keep;
+    use crate::file::part::Part;
+    use crate::wire::message::Mtime;
 
     const FUTURE: Duration = Duration::from_secs(1 << 40);
 
@@ -139,6 +164,30 @@ mod tests {
         drop(file);
 
         assert_eq!(sweep(root(), FUTURE).files, 1);
+    }
+
+    #[test]
+    fn a_part_stays_while_somebody_has_its_journal_or_the_part_itself_and_goes_with_it() {
+        let temp = tempfile::tempdir().unwrap();
+        let root = || write::open_root(temp.path()).unwrap();
+        let dir = || Arc::clone(TargetDirs::new(root()).unwrap().root());
+        let identity = Identity { size: 100, mtime: Mtime { secs: 5, nanos: 6 } };
+        let keep = Keep { owner: [1; 32], identity, syncs: false };
+        let mut kept = Part::keep(dir(), b"kept", &keep).unwrap();
+        let mut idle = Part::create(dir(), &mut TempNames::new(1)).unwrap();
+        kept.write_at(0, b"content").unwrap();
+        kept.checkpoint().unwrap();
+        kept.park();
+        idle.lock();
+
+        assert_eq!(sweep(root(), FUTURE), Swept::default());
+        idle.park();
+        idle.write_at(0, b"content").unwrap();
+        assert_eq!(sweep(root(), FUTURE), Swept::default());
+        drop((kept, idle));
+
+        assert_eq!(sweep(root(), FUTURE).files, 2);
+        assert_eq!(fs::read_dir(temp.path()).unwrap().count(), 0);
     }
 
     #[test]

@@ -242,7 +242,6 @@ async fn drive(
                 session.note_tcp(carrier, info);
             }
             let silent_for = now.saturating_sub(wire.link.last_heard());
-            session.note_heard(silent_for);
             if carrier == CONTROL && session.is_control_lost(silent_for) {
                 return Err(LinkError::Silent(silent_for).into());
             }
@@ -252,6 +251,7 @@ async fn drive(
         }
         let wants_input = session.wants_input();
         let is_open = !wants_input || wire.read_some(READ_BYTES)?;
+        session.note_tcp_heard(now.saturating_sub(wire.link.last_heard()));
         while let Some(frame) = wire.link.poll_frame() {
             session.on_frame(carrier, frame);
         }

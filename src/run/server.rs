@@ -228,7 +228,7 @@ impl fmt::Debug for Server {
 /// Why a client is not admitted; the text is the same for every wrong secret (protocol.md [AUTH-10]).
 const NOT_ALLOWED: &str =
     "not allowed: the ticket is wrong, used or expired, or this key is not authorized there";
-/// How long a client waits at most until its last session is gone.
+/// How long a client waits at most until its last sessions are gone, all of them together.
 const MAKE_WAY: Duration = Duration::from_secs(3);
 /// After an accept that failed for want of resources.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -395,11 +395,7 @@ impl Server {
             })
             .map(|(_, session, place)| (session, place))
             .collect();
-        for (session, mut place) in left {
-            session.supersede();
-            drop(session);
-            let _ = timeout_at(Instant::now() + MAKE_WAY, place.changed()).await;
-        }
+        end_left(left).await;
     }
 
     /// Decides who may come in. The claim of a one-time ticket is taken here, atomically.
@@ -730,6 +726,17 @@ impl Server {
     }
 }
 
+/// Ends these sessions, all at once, and waits a little until their places are free.
+async fn end_left(left: Vec<(Arc<Session>, watch::Receiver<()>)>) {
+    left.iter().for_each(|(session, _)| session.supersede());
+    let deadline = Instant::now() + MAKE_WAY;
+    // No session is held while its own end is waited for.
+    let places: Vec<_> = left.into_iter().map(|(_, place)| place).collect();
+    for mut place in places {
+        let _ = timeout_at(deadline, place.changed()).await;
+    }
+}
+
 enum Work {
     Receive(Box<Target>),
     Send(Box<Walk>),
@@ -802,4 +809,30 @@ fn is_passing(error: &io::Error) -> bool {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::ready;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn all_that_a_client_has_left_ends_before_any_of_it_is_waited_for() {
+        let session = || {
+            let role = Role::Receiver(Receiver::new(limits::CREDIT_MIN_BYTES));
+            Session::new(role, None, "there", Arc::default())
+        };
+        let sessions = [session(), session()];
+        let place = watch::Sender::new(());
+        let left = sessions.iter().map(|session| (session.clone(), place.subscribe())).collect();
+
+        tokio::select! {
+            biased;
+            () = end_left(left) => panic!("nobody has left its place"),
+            () = ready(()) => {}
+        }
+
+        assert!(sessions.iter().all(|session| session.is_superseded()));
+    }
 }

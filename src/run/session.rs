@@ -130,7 +130,7 @@ pub struct Session {
     travel: Mutex<(Travel, Vec<String>)>,
     heard: Notify,
     is_heard: AtomicBool,
-    /// When something came last, on the meter's clock, microseconds; as seen now and then.
+    /// When something came last over TCP, on the meter's clock, microseconds.
     heard_at_us: AtomicU64,
     /// Another session of the same client has taken its place.
     is_superseded: AtomicBool,
@@ -533,13 +533,19 @@ impl Session {
     }
 
     /// A connection has been silent for so long.
-    pub fn note_heard(&self, silent_for: Duration) {
+    pub fn note_tcp_heard(&self, silent_for: Duration) {
         let at = self.meter.elapsed().saturating_sub(silent_for);
         self.heard_at_us.fetch_max(u64::try_from(at.as_micros()).unwrap_or(u64::MAX), Relaxed);
     }
 
-    /// For how long nothing came on any connection.
+    /// For how long nothing came, over TCP or UDP.
     pub fn silent_for(&self) -> Duration {
+        let tcp = self.tcp_silent_for();
+        self.lock().control.udp_silent_for().map_or(tcp, |udp| udp.min(tcp))
+    }
+
+    /// For how long nothing came on any connection, whatever its flow brings.
+    pub fn tcp_silent_for(&self) -> Duration {
         self.meter.elapsed().saturating_sub(Duration::from_micros(self.heard_at_us.load(Relaxed)))
     }
 
@@ -910,6 +916,20 @@ mod tests {
         session.detach(limits::FLOW_NUMBER_MIN, None);
 
         assert!(!session.has_only(), "TCP carries it from here on");
+    }
+
+    #[test]
+    fn who_is_heard_over_udp_alone_is_not_silent() {
+        // protocol.md [RESUME-4]
+        for note in [Session::note_flow_heard, Session::note_udp_heard] {
+            let session = Session::new(Role::Sender(Sender::new(false)), None, "there", Arc::default());
+            let ahead = clock::now() + Duration::from_secs(3600);
+
+            note(&session, ahead);
+
+            assert_eq!(session.silent_for(), Duration::ZERO);
+            assert_eq!(session.heard_at_us.load(Relaxed), 0, "TCP was not heard");
+        }
     }
 
     #[test]

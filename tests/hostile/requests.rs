@@ -103,11 +103,11 @@ fn what_stands_where_our_journal_and_part_are_to_stand_is_left_alone() {
     let owner = *identity.key_hash().as_bytes();
     let size = usize::try_from(limits::RESUME_MIN_BYTES).unwrap() + 1;
     let bytes = noise(size);
-    for purpose in [&b"journal"[..], b"part"] {
+    let journal = TempName::found_again(&owner, b"journal", b"f");
+    for (what, name) in [("journal", journal), ("part", TempName::of_part(journal.as_bytes()))] {
         for kind in ["a link", "a hard link", "a pipe", "a directory"] {
             let world = World::new();
             let victim = world.write("victim", "as it was");
-            let name = TempName::found_again(&owner, purpose, b"f");
             world.dir("in");
             let at = world.path([b"in/", name.as_bytes()].concat());
             match kind {
@@ -122,7 +122,7 @@ fn what_stands_where_our_journal_and_part_are_to_stand_is_left_alone() {
             let (mut wire, _) = guest.open(&recv.ticket, push());
             let told = send_in_chunks(&mut wire, &bytes);
 
-            assert_eq!(told, Outcome::Done, "{kind} for the {}", String::from_utf8_lossy(purpose));
+            assert_eq!(told, Outcome::Done, "{kind} for the {what}");
             drop(wire);
             assert_eq!(world.read("victim"), b"as it was", "{kind}");
             assert!(world.read("in/f") == bytes, "{kind}");

@@ -22,6 +22,12 @@ impl TempName {
         Self::of(u64::from_le_bytes(*first))
     }
 
+    /// Where the part stands whose journal stands under `journal`: who finds only the names can tell which belong
+    /// together.
+    pub fn of_part(journal: &[u8]) -> Self {
+        Self::found_again(&[0; 32], b"part", journal)
+    }
+
     /// A name of 60 bits.
     fn of(mut bits: u64) -> Self {
         let mut name = [0; TEMP_NAME_BYTES];

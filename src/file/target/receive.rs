@@ -327,7 +327,14 @@ impl Tree {
             None => {
                 let path = &incoming.path;
                 let dir = self.dirs.open(path.split_last().0, true).map_err(|error| dir_failure(&error))?;
-                let part = receiving.part.insert(new_part(dir, path, keep, &mut self.names)?);
+                let part = receiving.part.insert(new_part(
+                    dir,
+                    path,
+                    incoming.size,
+                    keep,
+                    &self.kept,
+                    &mut self.names,
+                )?);
                 if let Some(size) = incoming.size
                     && size > limits::CHUNK_BYTES as u64
                     && !incoming.sparse

@@ -151,21 +151,39 @@ impl Tree {
     }
 }
 
-/// A part of `path` in `dir`: one that another session may go on with, if it is to be kept and nothing of somebody else
-/// stands where it has to be.
+/// A part of `path` in `dir`: one that another session may go on with, if it is to be kept, nothing of somebody else
+/// stands where it has to be, and the session does not keep too many already, each with a share of `kept`.
 pub(super) fn new_part(
     dir: Arc<Dir>,
     path: &RelPath,
+    size: Option<u64>,
     keep: Option<Keep>,
+    kept: &Arc<()>,
     names: &mut TempNames,
 ) -> Result<Part, Failure> {
-    if let Some(keep) = keep {
-        match Part::keep(Arc::clone(&dir), path.split_last().1, &keep) {
-            Err(JournalError::Foreign) => {}
-            result => return result.map_err(|error| keep_failure(error, path)),
+    let name = path.split_last().1;
+    match keep {
+        Some(keep) if Arc::strong_count(kept) <= KEPT_MAX => {
+            match Part::keep(Arc::clone(&dir), name, &keep) {
+                Err(JournalError::Foreign) => {}
+                result => {
+                    let mut part = result.map_err(|error| keep_failure(error, path))?;
+                    part.count_among(kept);
+                    return Ok(part);
+                }
+            }
         }
+        // What was left of it takes room that was counted as its own.
+        Some(keep) => Part::remove_left(&dir, name, &keep.owner),
+        None => {}
     }
-    Part::create(dir, names).map_err(|errno| Failure::of(errno, "create it", path.as_bytes()))
+    let failed = |errno| Failure::of(errno, "create it", path.as_bytes());
+    let mut part = Part::create(dir, names).map_err(failed)?;
+    // It may take long until all of it is there: standard input may rest for days.
+    if size.is_none_or(|size| size >= limits::RESUME_MIN_BYTES) {
+        part.lock();
+    }
+    Ok(part)
 }
 
 fn keep_failure(error: JournalError, path: &RelPath) -> Failure {
@@ -182,3 +200,7 @@ fn keep_failure(error: JournalError, path: &RelPath) -> Failure {
 const WORK_BYTES: u64 = 4 << 20;
 /// Files that one session goes on with at most: each keeps its journal open. A crash leaves few of them.
 const RESUMED_MAX: usize = 64;
+/// Files besides that are kept at the same time; any further one begins anew after a cut. Well above the number that
+/// orderly peers send at once.
+pub(super) const KEPT_MAX: usize = 64;
+const _: () = assert!(KEPT_MAX >= 2 * limits::STREAMS_MAX);

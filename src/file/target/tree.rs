@@ -40,6 +40,8 @@ pub(super) struct Tree {
     pub(super) resume: Option<[u8; 32]>,
     /// Files of this session that were gone on with.
     pub(super) resumed: usize,
+    /// Shared by the files that are kept for another session, and so counts them.
+    pub(super) kept: Arc<()>,
     /// Files whose digest or comparison is behind, each once.
     pub(super) lagging: VecDeque<u64>,
     /// Files of which something was written since their last checkpoint.
@@ -164,6 +166,7 @@ impl Tree {
             promised_bytes: 0,
             resume: None,
             resumed: 0,
+            kept: Arc::default(),
             lagging: VecDeque::new(),
             unclaimed: HashSet::new(),
             scratch: Vec::new(),

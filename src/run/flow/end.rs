@@ -263,7 +263,7 @@ impl End {
         self.session.meter.add_wire(wire_bytes);
         let error = match outcome {
             Outcome::Done => None,
-            Outcome::Silent => Some(blocked_or_lost(&self.session.peer(), self.session.silent_for())),
+            Outcome::Silent => Some(blocked_or_lost(&self.session.peer(), self.session.tcp_silent_for())),
             Outcome::Unfit => {
                 let text = format!("{}: the path does not carry the rate asked for", self.session.peer());
                 Some(RunError::new(Cause::UdpBlocked, text))

@@ -147,6 +147,9 @@ impl RawFlow {
             return;
         };
         let pieces = receiver.take_pieces();
+        if let Some(heard) = receiver.last_heard() {
+            self.session.note_udp_heard(self.start + heard);
+        }
         let mut out = Vec::new();
         self.transmit(core, &mut out);
         if !pieces.is_empty() {

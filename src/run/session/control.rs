@@ -34,6 +34,8 @@ pub(super) struct Control {
     lost: Option<(Instant, RunError)>,
     /// Between which times the flow was heard without a long break.
     flow_heard: Option<(Instant, Instant)>,
+    /// When something came last over UDP, on a flow of any kind.
+    udp_heard: Option<Instant>,
 }
 
 impl Session {
@@ -52,8 +54,15 @@ impl Session {
         self.lock().control.log.forget();
     }
 
+    /// Something came on a flow of any kind.
+    pub fn note_udp_heard(&self, at: Instant) {
+        let heard = &mut self.lock().control.udp_heard;
+        *heard = (*heard).max(Some(at));
+    }
+
     /// Something came on the flow.
     pub fn note_flow_heard(&self, at: Instant) {
+        self.note_udp_heard(at);
         let heard = &mut self.lock().control.flow_heard;
         *heard = match *heard {
             Some((since, last)) if at.duration_since(last) < limits::FLOW_FRESH => {
@@ -173,6 +182,11 @@ impl Control {
         if self.turn == turn {
             self.attached = Some(turn);
         }
+    }
+
+    /// For how long nothing came over UDP, if anything ever did.
+    pub fn udp_silent_for(&self) -> Option<Duration> {
+        self.udp_heard.map(|at| clock::now().saturating_duration_since(at))
     }
 
     /// For how long the flow has been heard up to now; `None` if it is silent.

@@ -314,6 +314,25 @@ fn small_files_are_not_kept() {
 }
 
 #[test]
+fn so_many_are_kept_at_once_and_any_further_one_leaves_nothing() {
+    let size = limits::RESUME_MIN_BYTES;
+    let memory = Memory::new(1 << 30);
+    let mut target = open(&memory, 1);
+    let count = super::super::resume::KEPT_MAX as u64 + 1;
+    let entries: Vec<_> = (0..count).map(|i| file_entry(&format!("f{i}"), size)).collect();
+    target.handle(Job::Entries { first: 0, entries }).unwrap();
+    for file in 0..count {
+        target.handle(Job::Data { file, offset: 0, bytes: vec![1] }).unwrap();
+    }
+    // A part each, and a journal each but for the last.
+    assert_eq!(names(&memory).len() as u64, 2 * count - 1);
+
+    drop(target);
+
+    assert_eq!(names(&memory).len() as u64, 2 * (count - 1));
+}
+
+#[test]
 fn nobody_else_learns_what_is_there() {
     let memory = cut_at(3 * MIB);
 
