@@ -172,9 +172,10 @@ impl Story {
             assert_eq!(file.done, Some(file.versions.len() - 1), "entry {number} is not the last version");
         }
         for left in names(&self.disk).into_iter().filter(|name| name.starts_with(TEMP_PREFIX)) {
-            // Of a killed process, small files stay: nobody knows them.
+            // Of a killed process, small files stay, since nobody knows them; and what the disk would not remove.
             let bytes = read(&self.disk, &left).expect("it was listed");
-            let is_small = (bytes.len() as u64) < limits::RESUME_MIN_BYTES && self.tally.kills > 0;
+            let may_stay = self.tally.kills > 0 || self.tally.faults > 0;
+            let is_small = (bytes.len() as u64) < limits::RESUME_MIN_BYTES && may_stay;
             let is_power = self.tally.power_losses > 0;
             assert!(is_small || is_power, "{} was left", String::from_utf8_lossy(&left));
             assert!(!bytes.starts_with(b"haulJrn"), "a journal was left");
