@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     limits,
+    net::Segments,
     run::{
         connect::Peer,
         error::{Cause, RunError},
@@ -125,7 +126,8 @@ pub fn peer(place: &Place, home: &Home, is_plain: bool, idle_timeout: Duration) 
             (vec![host.clone()], home.known_peer(host).map_err(failed)?.map(|known| known.key), None)
         }
     };
-    Ok(Peer { addresses, key, token, identity, is_plain, idle_timeout, congestion: None })
+    let segments = Segments::Usual;
+    Ok(Peer { addresses, key, token, identity, is_plain, idle_timeout, congestion: None, segments })
 }
 
 /// Decides about a server whose key is not known: a person may compare and accept it; nobody else is asked.

@@ -12,7 +12,9 @@ mod waker;
 
 use std::net::SocketAddr;
 
-pub use tcp::{Listener, TcpCongestion, close_write, dial, local_addresses, resolve, tcp_congestion};
+pub use tcp::{
+    Listener, Segments, TcpCongestion, close_write, dial, local_addresses, resolve, tcp_congestion,
+};
 pub use tcp_info::{TcpInfo, tcp_info};
 pub use udp::UdpSocket;
 pub use waker::Waker;

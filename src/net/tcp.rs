@@ -16,6 +16,11 @@ const BACKLOG: i32 = 1024;
 /// Addresses of one name that are tried.
 const ADDRESSES_MAX: usize = 8;
 
+/// Content and options of a TCP segment of [`Segments::Small`] at most, bytes: every path of IPv6 carries packets of 1280
+/// bytes (RFC 8200, section 5), of which its header takes 40 and that of TCP 20. With IPv4, packets are 20 bytes shorter.
+#[cfg(target_os = "linux")]
+const SMALL_SEGMENT_BYTES: u32 = 1280 - 40 - 20;
+
 /// Longest name of a congestion control, bytes: Linux has room for 16 with the zero behind it.
 const CONGESTION_NAME_MAX_BYTES: usize = 15;
 
@@ -70,6 +75,32 @@ impl TcpCongestion {
     #[cfg(not(target_os = "linux"))]
     fn apply(&self, _socket: &Socket) -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())
+    }
+}
+
+/// How large the segments of a connection may be, in both directions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Segments {
+    /// As the two systems agree.
+    Usual,
+    /// So small that they pass where large packets vanish without a word, which TCP takes for a dead path. Only on Linux;
+    /// elsewhere as usual.
+    Small,
+}
+
+impl Segments {
+    /// Before the connection is made: the peer learns of it with the first packet.
+    #[cfg(target_os = "linux")]
+    fn apply(self, socket: &Socket) -> io::Result<()> {
+        match self {
+            Self::Usual => Ok(()),
+            Self::Small => socket.set_tcp_mss(SMALL_SEGMENT_BYTES),
+        }
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn apply(self, _socket: &Socket) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -133,12 +164,17 @@ impl Listener {
     }
 }
 
-/// Connects to one address, with the system's congestion control or another.
-pub async fn dial(address: SocketAddr, congestion: Option<&TcpCongestion>) -> io::Result<TcpStream> {
+/// Connects to one address, with the system's congestion control or another, and segments of this size.
+pub async fn dial(
+    address: SocketAddr,
+    congestion: Option<&TcpCongestion>,
+    segments: Segments,
+) -> io::Result<TcpStream> {
     let socket = if address.is_ipv6() { TcpSocket::new_v6()? } else { TcpSocket::new_v4()? };
     if let Some(congestion) = congestion {
         congestion.apply(&SockRef::from(&socket))?;
     }
+    segments.apply(&SockRef::from(&socket))?;
     let tcp = socket.connect(address).await?;
     tcp.set_nodelay(true)?;
     Ok(tcp)
@@ -202,13 +238,24 @@ mod tests {
         let listener = Listener::bind((Ipv4Addr::LOCALHOST, 0).into(), Some(&reno)).unwrap();
         let plain = Listener::bind((Ipv4Addr::LOCALHOST, 0).into(), None).unwrap();
 
-        let to_reno = dial(listener.address().unwrap(), None).await.unwrap();
+        let to_reno = dial(listener.address().unwrap(), None, Segments::Usual).await.unwrap();
         let (from_reno, _) = listener.accept().await.unwrap();
-        let reno_out = dial(plain.address().unwrap(), Some(&reno)).await.unwrap();
+        let reno_out = dial(plain.address().unwrap(), Some(&reno), Segments::Usual).await.unwrap();
         let (default, _) = plain.accept().await.unwrap();
 
         assert_eq!(tcp_congestion(&from_reno).as_deref(), Some("reno"), "accepted ones inherit it");
         assert_eq!(tcp_congestion(&reno_out).as_deref(), Some("reno"));
         assert_eq!(tcp_congestion(&to_reno), tcp_congestion(&default), "the other end keeps its own");
+    }
+
+    #[tokio::test]
+    async fn small_segments_are_small_in_both_directions() {
+        let listener = Listener::bind((Ipv4Addr::LOCALHOST, 0).into(), None).unwrap();
+
+        let near = dial(listener.address().unwrap(), None, Segments::Small).await.unwrap();
+        let (far, _) = listener.accept().await.unwrap();
+
+        assert!(SockRef::from(&near).tcp_mss().unwrap() <= SMALL_SEGMENT_BYTES);
+        assert!(SockRef::from(&far).tcp_mss().unwrap() <= SMALL_SEGMENT_BYTES);
     }
 }

@@ -22,7 +22,8 @@ use super::{
 };
 use crate::{
     file::target::{Expect, Target},
-    limits, net,
+    limits,
+    net::{self, Segments},
     security::{HostPort, KeyHash, Side},
     session::{ClientOpening, Opened, Request},
     stream::Growth,
@@ -120,6 +121,9 @@ pub struct Ended {
     pub wrong_key: Option<KeyHash>,
     /// The session, once the server had admitted it.
     pub session: Option<[u8; 16]>,
+    /// For the connections of the session that follows: small once there was silence, which large packets that vanish on
+    /// their way cause too.
+    pub segments: Segments,
 }
 
 /// A command that is ready to run.
@@ -147,6 +151,7 @@ impl Ended {
                     elapsed_s: before.report.elapsed_s + self.report.elapsed_s,
                     ..before.report
                 },
+                segments: self.segments,
                 ..before
             };
         }
@@ -172,6 +177,7 @@ impl Client {
     /// Goes on where a session of the same wish was cut: with the same server, in that session's place.
     pub fn follow(&mut self, ended: &Ended) {
         self.previous = ended.session;
+        self.peer.segments = ended.segments;
         if let Some((_, key)) = ended.reached {
             self.peer.key = Some(key);
         }
@@ -222,7 +228,11 @@ impl Client {
             end,
             counts: &counts,
         });
-        Ended { report, reached, wrong_key, session }
+        let segments = match report.cause {
+            Some(Cause::TimedOut) => Segments::Small,
+            _ => peer.segments,
+        };
+        Ended { report, reached, wrong_key, session, segments }
     }
 }
 
@@ -327,6 +337,8 @@ async fn drive(
 /// Runs the control connection, and those that take its place. protocol.md [REJOIN-3]
 async fn control(wire: Wire, peer: &Peer, opened: &Opened, session: &Arc<Session>) {
     let mut goes_on = pump::run_control(wire, 0, session).await;
+    // It may be that large packets vanish: UDP has found a size that passes, and TCP would not.
+    let peer = &Peer { segments: Segments::Small, ..peer.clone() };
     while goes_on {
         let (turn, frames) = session.call_control().await;
         let rejoined = tokio::select! {

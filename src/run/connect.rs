@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     limits,
-    net::{self, TcpCongestion},
+    net::{self, Segments, TcpCongestion},
     security::{Channel, ChannelError, HostPort, Identity, KeyHash, Pin, ProofKey},
     session::{ClientOpening, Credential, Opened},
     stream::{Link, LinkError},
@@ -44,6 +44,8 @@ pub struct Peer {
     pub idle_timeout: Duration,
     /// Congestion control of our connections to it; `None`: the system's.
     pub congestion: Option<TcpCongestion>,
+    /// How large the segments of our connections to it may be, both ways.
+    pub segments: Segments,
 }
 
 impl fmt::Debug for Peer {
@@ -137,7 +139,8 @@ fn more_telling(old: Option<RunError>, new: RunError) -> RunError {
 async fn attempt(peer: Peer, address: SocketAddr) -> Result<Wire, RunError> {
     let name = peer.name();
     let deadline = Instant::now() + limits::CONNECT_TIMEOUT;
-    let tcp = match timeout_at(deadline, net::dial(address, peer.congestion.as_ref())).await {
+    let dialled = net::dial(address, peer.congestion.as_ref(), peer.segments);
+    let tcp = match timeout_at(deadline, dialled).await {
         Ok(Ok(tcp)) => tcp,
         Ok(Err(error)) => return Err(cannot_connect(&name, address, &error)),
         Err(_) => return Err(cannot_connect(&name, address, &io::ErrorKind::TimedOut.into())),

@@ -224,7 +224,9 @@ fn an_ipv4_peer_has_one_address_over_tcp_and_udp() {
 
     // The client's two sockets differ in the port only.
     let (by_tcp, near) = runtime.block_on(async {
-        let near = crate::net::dial((Ipv4Addr::LOCALHOST, port).into(), None).await.unwrap();
+        let near = crate::net::dial((Ipv4Addr::LOCALHOST, port).into(), None, crate::net::Segments::Usual)
+            .await
+            .unwrap();
         (listener.accept().await.unwrap().1, near.local_addr().unwrap())
     });
     let to = (Ipv4Addr::LOCALHOST, port).into();
