@@ -7,6 +7,7 @@ use std::net::UdpSocket;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
+use common::process::Server;
 use common::proxy::{Manner, Proxy};
 use common::relay::Relay;
 use common::tree::{self, noise, sha256};
@@ -44,6 +45,22 @@ fn files_go_over_udp_in_both_directions() {
         let (a, b) = (here.path(format!("tree/{name}")), here.path(format!("back/{name}")));
         assert_eq!(fs::read(a).ok(), fs::read(b).ok(), "{name}");
     }
+}
+
+#[test]
+fn a_server_whose_udp_port_is_taken_has_another() {
+    let (here, there) = (Place::new(), Place::new());
+    here.write("file", noise(1, 1_000_000));
+    let taken = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let mut command = there.command(haul());
+    let mut serve = Server::start_as_it_is(command.args(["serve", ".", "--listen", &address.to_string()]));
+    assert_eq!(serve.address(), address);
+    serve.process.line_with(&format!("UDP port {} is in use: UDP has port ", address.port()));
+
+    here.start(["send", "file", &serve.ticket].into_iter().chain(UDP)).end().with(0);
+
+    assert!(fs::read(there.path("file")).unwrap() == noise(1, 1_000_000));
 }
 
 #[test]

@@ -269,7 +269,14 @@ fn start(setup: &Setup, listening: &Listening, out: &Output) -> anyhow::Result<E
     announce(&ticket, &setup.service, address, listening, out)?;
     let (events, told) = mpsc::unbounded_channel();
     let hub = match Hub::beside(&listener) {
-        Ok(hub) => Some(hub),
+        Ok(hub) => {
+            let (wished, own) = (address.port(), hub.shared().port());
+            if own != wished {
+                // A firewall may have to let it through.
+                out.say(&format!("UDP port {wished} is in use: UDP has port {own} here"));
+            }
+            Some(hub)
+        }
         Err(error) => {
             out.detail(&format!("no UDP here, only TCP: {error}"));
             None

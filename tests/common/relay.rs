@@ -14,7 +14,7 @@ use super::proxy::{Manner, Proxy};
 /// What a relay does to datagrams from the client (`true`) or the server, by their count in that direction.
 pub type Treatment = Box<dyn FnMut(bool, u64, &[u8]) -> Vec<Vec<u8>> + Send>;
 
-/// A TCP proxy and, at the same port number, a relay for datagrams. Ends with the process.
+/// A TCP proxy and, at the same port number, a relay for datagrams, until it is dropped.
 pub struct Relay {
     /// The TCP side.
     pub proxy: Proxy,
@@ -29,6 +29,7 @@ struct Shared {
     backs: Mutex<BTreeMap<SocketAddr, Arc<UdpSocket>>>,
     treatment: Mutex<Treatment>,
     is_blocked: AtomicBool,
+    is_over: AtomicBool,
     /// Datagrams from clients and from the server.
     passed: Mutex<[u64; 2]>,
     more: Condvar,
@@ -36,6 +37,8 @@ struct Shared {
 
 /// Longer than any test takes.
 const LONG: Duration = Duration::from_secs(60);
+/// A socket that nobody uses any more is closed within this.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 impl Relay {
     /// Passes everything on as it is.
@@ -54,12 +57,14 @@ impl Relay {
         for _ in 0..20 {
             let proxy = Proxy::start(server, manner);
             let Ok(front) = UdpSocket::bind(proxy.address) else { continue };
+            front.set_read_timeout(Some(LOOK_EVERY)).unwrap();
             let shared = Arc::new(Shared {
                 front,
                 server,
                 backs: Mutex::default(),
                 treatment: Mutex::new(treatment.take().expect("the first that is free")),
                 is_blocked: AtomicBool::new(false),
+                is_over: AtomicBool::new(false),
                 passed: Mutex::default(),
                 more: Condvar::new(),
             });
@@ -91,10 +96,19 @@ impl Relay {
     }
 }
 
+impl Drop for Relay {
+    /// Gives the ports back: a campaign has thousands of relays.
+    fn drop(&mut self) {
+        self.shared.is_over.store(true, SeqCst);
+        self.rebind();
+    }
+}
+
 impl Shared {
     fn serve_clients(self: Arc<Self>) {
         let mut buffer = [0; 65_536];
-        while let Ok((len, client)) = self.front.recv_from(&mut buffer) {
+        while !self.is_over.load(SeqCst) {
+            let Ok((len, client)) = self.front.recv_from(&mut buffer) else { continue };
             let back = self.back(client);
             for datagram in self.treated(true, &buffer[..len]) {
                 let _ = back.send(&datagram);
@@ -109,8 +123,7 @@ impl Shared {
         }
         let back = Arc::new(UdpSocket::bind("127.0.0.1:0").unwrap());
         back.connect(self.server).unwrap();
-        // Its thread ends soon after nobody uses it any more.
-        back.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+        back.set_read_timeout(Some(LOOK_EVERY)).unwrap();
         backs.insert(client, back.clone());
         let (shared, socket) = (self.clone(), back.clone());
         thread::spawn(move || shared.serve_server(&socket, client));
@@ -119,26 +132,17 @@ impl Shared {
 
     fn serve_server(&self, back: &Arc<UdpSocket>, client: SocketAddr) {
         let mut buffer = [0; 65_536];
-        loop {
-            match back.recv(&mut buffer) {
-                Ok(len) => {
-                    for datagram in self.treated(false, &buffer[..len]) {
-                        let _ = self.front.send_to(&datagram, client);
-                    }
+        while self.is_used(back, client) {
+            while let Ok(len) = back.recv(&mut buffer) {
+                for datagram in self.treated(false, &buffer[..len]) {
+                    let _ = self.front.send_to(&datagram, client);
                 }
-                Err(_)
-                    if self
-                        .backs
-                        .lock()
-                        .unwrap()
-                        .get(&client)
-                        .is_none_or(|used| !Arc::ptr_eq(used, back)) =>
-                {
-                    return;
-                }
-                Err(_) => {}
             }
         }
+    }
+
+    fn is_used(&self, back: &Arc<UdpSocket>, client: SocketAddr) -> bool {
+        self.backs.lock().unwrap().get(&client).is_some_and(|used| Arc::ptr_eq(used, back))
     }
 
     fn treated(&self, is_from_client: bool, datagram: &[u8]) -> Vec<Vec<u8>> {

@@ -90,9 +90,10 @@ fn chunks_outside_a_file_or_over_each_other_end_the_session() {
         }),
         ("content behind the end", |wire| {
             announce(wire, &[file("f", 5), file("g", 1)]);
-            // In one piece, so that nothing is decided in between; the other file keeps the first one waiting.
-            let frames = content(0, b"12345").into_iter().chain([data(0, 0, b"1")]);
-            let bytes: Vec<u8> = frames.flat_map(|frame| frame.encode()).collect();
+            // Of another content, so that the file is not proven, and gets no name, before the last frame is read.
+            let end = Frame::FileEnd(FileEnd { file: 0, size: 5, digest: [0; 32] });
+            let frames = [data(0, 0, b"12345"), end, data(0, 0, b"1")];
+            let bytes: Vec<u8> = frames.into_iter().flat_map(|frame| frame.encode()).collect();
             wire.send_raw(&bytes);
         }),
         ("content of a directory", |wire| {

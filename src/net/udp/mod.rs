@@ -133,9 +133,15 @@ impl UdpSocket {
         }
     }
 
-    /// The socket beside a listener: the same address, the same port number.
+    /// The socket beside a listener: the same address and, unless another program has it, the same port number.
     pub fn beside(listener: &Listener, options: UdpOptions) -> io::Result<Self> {
-        Self::bind_one(listener.address()?, options)
+        let address = listener.address()?;
+        match Self::bind_one(address, options) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                Self::bind_one(SocketAddr::new(address.ip(), 0), options)
+            }
+            result => result,
+        }
     }
 
     fn bind_one(address: SocketAddr, options: UdpOptions) -> io::Result<Self> {

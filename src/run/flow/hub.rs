@@ -91,7 +91,7 @@ impl Intake {
 }
 
 impl Hub {
-    /// A socket beside a listener: the same address and port number.
+    /// A socket beside a listener: the same address and, unless another program has it, the same port number.
     pub fn beside(listener: &Listener) -> io::Result<Self> {
         Self::start(UdpSocket::beside(listener, UdpOptions::default())?)
     }
