@@ -8,7 +8,7 @@
 //! | half-open: a peer that is silent and not gone | `a_peer_that_falls_asleep_and_wakes_is_gone_on_with`, `a_connection_on_which_nothing_passes_is_made_again`; `hostile`: `a_peer_that_sleeps_is_given_up_after_the_timeout` |
 //! | reset | `a_reset_connection_is_made_again`; `resume`: `a_connection_that_is_cut_…`; of one of several: `streams` |
 //! | the client's address changes | `a_client_that_gets_another_address_goes_on`; its port: `flows`: `a_nat_that_forgets_…` |
-//! | the MTU drops to 1280 | `a_path_that_ceases_to_carry_large_packets_costs_udp_no_byte`; TCP: `a_path_that_swallows_large_packets_stalls_tcp_once` |
+//! | the MTU drops to 1280 | `a_path_that_ceases_to_carry_large_packets_costs_udp_no_byte`; TCP, from the start and later: `a_path_that_swallows_large_packets_stalls_tcp_once` |
 //! | a middlebox that damages | `what_is_damaged_on_its_way_over_tcp_…`; UDP: `flows` |
 //! | … that repeats and replays | `datagrams_that_come_again_much_later_cost_no_byte`; `flows`: `a_path_that_loses_…`; TCP: `hostile`: `a_recorded_session_…` |
 //! | UDP is blocked in mid-transfer | `auto_goes_on_over_tcp_when_udp_is_blocked`, `who_is_told_that_udp_is_blocked_goes_on_over_tcp`; 10 s in: campaign |
@@ -98,10 +98,12 @@ mod links {
     #[test]
     fn a_path_that_swallows_large_packets_stalls_tcp_once() {
         // The hosts take each other for neighbours at 1500 bytes, and nobody tells them otherwise.
-        let narrow = "rtt=20ms,rate=20mbit,mtu=1280";
-        let like = Crossing { there: narrow, back: narrow, transport: "tcp", bytes: 2_000_000, ..IMPATIENT };
-        let crossings = ["send", "get"].map(|way| Crossing { way, ..like });
-        for (crossing, crossed) in at_once(&crossings) {
+        let crossings =
+            ["rtt=20ms,rate=8mbit,mtu=1280", "rtt=20ms,rate=8mbit,mtustep=3s:1280"].map(|narrow| {
+                let like = Crossing { there: narrow, back: narrow, transport: "tcp", ..IMPATIENT };
+                ["send", "get"].map(|way| Crossing { way, ..like })
+            });
+        for (crossing, crossed) in at_once(crossings.as_flattened()) {
             assert!(crossed.dropped("dropped_mtu") > 0, "{crossing:?}");
             let crossed = crossed.goes_well();
             assert_eq!(crossed.report["sessions"], 2, "{crossing:?}: {crossed}");

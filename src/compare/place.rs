@@ -299,7 +299,7 @@ impl Observed {
 
 /// A link without anything special about its hosts.
 fn emulator_plan(there: &LinkConfig, back: &LinkConfig, command: Vec<OsString>) -> emulator::Plan {
-    let longest = there.mtu_bytes.max(back.mtu_bytes).max(1500);
+    let longest = there.mtu_max_bytes().max(back.mtu_max_bytes()).max(1500);
     emulator::Plan {
         back: back.clone(),
         mtu_bytes: u16::try_from(longest).unwrap_or(u16::MAX),

@@ -32,9 +32,12 @@ pub enum ConfigError {
         /// The parameter.
         part: &'static str,
     },
-    /// Rate steps at zero or not one after the other.
-    #[error("`step`: each moment has to be later than the one before it, the first later than 0s")]
-    StepOrder,
+    /// Steps at zero or not one after the other.
+    #[error("`{part}`: each moment has to be later than the one before it, the first later than 0s")]
+    StepOrder {
+        /// The parameter.
+        part: &'static str,
+    },
     /// Rate steps of a trace, or another average than its own.
     #[error("`trace`: it says itself what it carries; `step` is for a `rate`")]
     TraceAndRate,
@@ -58,8 +61,11 @@ pub enum ConfigError {
     #[error("`burst`: with a `loss` of 100% there are no bursts; leave it out")]
     BurstOfAll,
     /// An MTU out of bounds.
-    #[error("`mtu`: it lies between {MTU_MIN_BYTES} and {MTU_MAX_BYTES} bytes")]
-    Mtu,
+    #[error("`{part}`: it lies between {MTU_MIN_BYTES} and {MTU_MAX_BYTES} bytes")]
+    Mtu {
+        /// The parameter.
+        part: &'static str,
+    },
     /// Overtaking without a delay to skip.
     #[error("`reorder`: it needs an `rtt`, since a packet overtakes by skipping the delay")]
     ReorderWithoutRtt,
@@ -91,11 +97,11 @@ impl LinkConfig {
     pub fn check(&self) -> Result<(), ConfigError> {
         check_time("rtt", self.rtt)?;
         check_time("jitter", self.jitter)?;
-        if !(MTU_MIN_BYTES..=MTU_MAX_BYTES).contains(&self.mtu_bytes) {
-            return Err(ConfigError::Mtu);
-        }
+        check_mtu("mtu", self.mtu_bytes)?;
+        self.mtu_steps.iter().try_for_each(|step| check_mtu("mtustep", step.mtu_bytes))?;
+        check_moments("mtustep", self.mtu_steps.iter().map(|step| step.at))?;
         if let Some(bottleneck) = &self.bottleneck {
-            bottleneck.check(self.rtt, self.mtu_bytes)?;
+            bottleneck.check(self.rtt, self.mtu_max_bytes())?;
         }
         if let Some(loss) = &self.loss {
             loss.check()?;
@@ -124,15 +130,8 @@ impl Bottleneck {
         {
             return Err(ConfigError::TraceAndRate);
         }
-        let mut last = Duration::ZERO;
-        for step in &self.steps {
-            check_rate("step", step.bits_per_s)?;
-            check_time("step", step.at)?;
-            if step.at <= last {
-                return Err(ConfigError::StepOrder);
-            }
-            last = step.at;
-        }
+        self.steps.iter().try_for_each(|step| check_rate("step", step.bits_per_s))?;
+        check_moments("step", self.steps.iter().map(|step| step.at))?;
         match self.buffer {
             Buffer::Queue(depth) => depth.check("queue"),
             Buffer::Policer(depth) => {
@@ -185,6 +184,19 @@ fn check_time(part: &'static str, time: Duration) -> Result<(), ConfigError> {
     if time <= TIME_MAX { Ok(()) } else { Err(ConfigError::Time { part }) }
 }
 
+fn check_mtu(part: &'static str, mtu_bytes: usize) -> Result<(), ConfigError> {
+    if (MTU_MIN_BYTES..=MTU_MAX_BYTES).contains(&mtu_bytes) { Ok(()) } else { Err(ConfigError::Mtu { part }) }
+}
+
+/// One after the other, all later than zero.
+fn check_moments(part: &'static str, mut moments: impl Iterator<Item = Duration>) -> Result<(), ConfigError> {
+    let mut last = Duration::ZERO;
+    moments.try_for_each(|at| {
+        check_time(part, at)?;
+        if at > std::mem::replace(&mut last, at) { Ok(()) } else { Err(ConfigError::StepOrder { part }) }
+    })
+}
+
 fn check_some(part: &'static str, is_some: bool) -> Result<(), ConfigError> {
     if is_some { Ok(()) } else { Err(ConfigError::Zero { part }) }
 }
@@ -224,7 +236,10 @@ mod tests {
         let mtu = |mtu_bytes| LinkConfig { mtu_bytes, ..LinkConfig::default() }.check();
 
         assert_eq!((mtu(68), mtu(65_535)), (Ok(()), Ok(())));
-        assert_eq!((mtu(67), mtu(65_536)), (Err(ConfigError::Mtu), Err(ConfigError::Mtu)));
+        assert_eq!(
+            (mtu(67), mtu(65_536)),
+            (Err(ConfigError::Mtu { part: "mtu" }), Err(ConfigError::Mtu { part: "mtu" }))
+        );
     }
 
     #[test]
@@ -257,8 +272,8 @@ mod tests {
         };
 
         assert_eq!(steps(&[1, 2, 3]), Ok(()));
-        assert_eq!(steps(&[0]), Err(ConfigError::StepOrder));
-        assert_eq!(steps(&[2, 2]), Err(ConfigError::StepOrder));
+        assert_eq!(steps(&[0]), Err(ConfigError::StepOrder { part: "step" }));
+        assert_eq!(steps(&[2, 2]), Err(ConfigError::StepOrder { part: "step" }));
     }
 
     #[test]

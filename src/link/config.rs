@@ -31,6 +31,8 @@ pub struct LinkConfig {
     pub corrupt: Share,
     /// Longer packets vanish silently; bytes of an IP packet, `MTU_MIN_BYTES`..=`MTU_MAX_BYTES`.
     pub mtu_bytes: usize,
+    /// Later MTUs, in ascending order of their moments.
+    pub mtu_steps: Vec<MtuStep>,
     /// When nothing that is offered arrives.
     pub blackouts: Vec<Blackout>,
     /// Equal seeds give equal fates.
@@ -99,6 +101,15 @@ pub struct Late {
     pub up_to: Duration,
 }
 
+/// From a moment on, another MTU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MtuStep {
+    /// The moment, more than zero, at most `TIME_MAX`.
+    pub at: Duration,
+    /// The MTU from then on, bounds as [`LinkConfig::mtu_bytes`].
+    pub mtu_bytes: usize,
+}
+
 /// A time in which all that is offered vanishes. What was offered before still arrives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Blackout {
@@ -127,6 +138,7 @@ impl Default for LinkConfig {
             duplicate: Share::NONE,
             corrupt: Share::NONE,
             mtu_bytes: 1500,
+            mtu_steps: Vec::new(),
             blackouts: Vec::new(),
             seed: 1,
         }
@@ -134,6 +146,11 @@ impl Default for LinkConfig {
 }
 
 impl LinkConfig {
+    /// The largest MTU that it ever has.
+    pub fn mtu_max_bytes(&self) -> usize {
+        self.mtu_steps.iter().fold(self.mtu_bytes, |most, step| most.max(step.mtu_bytes))
+    }
+
     /// Propagation delay of one direction.
     pub fn one_way(&self) -> Duration {
         self.rtt / 2

@@ -36,14 +36,14 @@ mod spec;
 mod tests;
 mod trace;
 
-use std::time::Duration;
+use std::{iter::Peekable, time::Duration, vec};
 
 pub use bottleneck::FRAMING_BYTES;
 pub use check::{
     ConfigError, DEPTH_MAX_BDP_MILLI, DEPTH_MAX_BYTES, DEPTH_MIN_BYTES, MTU_MAX_BYTES, MTU_MIN_BYTES,
     RATE_MAX_BITS_PER_S, RATE_MIN_BITS_PER_S, TIME_MAX,
 };
-pub use config::{Blackout, Bottleneck, Buffer, Depth, Late, LinkConfig, Loss, RateStep, Share};
+pub use config::{Blackout, Bottleneck, Buffer, Depth, Late, LinkConfig, Loss, MtuStep, RateStep, Share};
 pub use counters::Counters;
 pub use profiles::{PROFILES, Profile};
 pub use spec::SpecError;
@@ -69,6 +69,7 @@ pub struct Link {
     duplicate: Odds,
     corrupt: Odds,
     mtu_bytes: usize,
+    mtu_steps: Peekable<vec::IntoIter<MtuStep>>,
     counters: Counters,
 }
 
@@ -140,6 +141,7 @@ impl Link {
             duplicate: config.duplicate.odds(),
             corrupt: config.corrupt.odds(),
             mtu_bytes: config.mtu_bytes,
+            mtu_steps: config.mtu_steps.clone().into_iter().peekable(),
             counters: Counters::default(),
         }
     }
@@ -194,6 +196,9 @@ impl Link {
             return Fate::Dropped(Cause::Loss);
         }
         let arrival = self.delay.arrival(left, self.chance, place);
+        while let Some(step) = self.mtu_steps.next_if(|step| step.at <= now) {
+            self.mtu_bytes = step.mtu_bytes;
+        }
         if len_bytes > self.mtu_bytes {
             return Fate::Dropped(Cause::Mtu);
         }

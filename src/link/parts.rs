@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use super::config::{Blackout, Bottleneck, Buffer, Depth, Late, LinkConfig, Loss, RateStep, Share};
+use super::config::{Blackout, Bottleneck, Buffer, Depth, Late, LinkConfig, Loss, MtuStep, RateStep, Share};
 use super::quantity::{
     read_depth, read_rate, read_share, read_time, write_depth, write_rate, write_share, write_time,
 };
@@ -150,6 +150,14 @@ pub(super) const PARTS: &[Part] = &[
         },
     },
     Part {
+        name: "mtustep",
+        wanted: "moments and bytes such as 10s:1280 or 10s:1280/20s:1500, or none",
+        read: |config, value, _| set(&mut config.mtu_steps, read_list(value, read_mtu_step)),
+        write: |config| {
+            write_list(&config.mtu_steps, |step| format!("{}:{}", write_time(step.at), step.mtu_bytes))
+        },
+    },
+    Part {
         name: "blackout",
         wanted: "moments and lengths such as 3s+2s or 3s+2s/9s+1s, or none",
         read: |config, value, _| set(&mut config.blackouts, read_list(value, read_blackout)),
@@ -223,6 +231,11 @@ fn read_late(value: &str) -> Option<Option<Late>> {
 fn read_step(text: &str) -> Option<RateStep> {
     let (at, rate) = text.split_once(':')?;
     Some(RateStep { at: read_time(at)?, bits_per_s: read_rate(rate)? })
+}
+
+fn read_mtu_step(text: &str) -> Option<MtuStep> {
+    let (at, mtu) = text.split_once(':')?;
+    Some(MtuStep { at: read_time(at)?, mtu_bytes: read_whole(mtu)? })
 }
 
 fn read_blackout(text: &str) -> Option<Blackout> {

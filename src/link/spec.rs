@@ -17,6 +17,7 @@
 //! dup=0.1%              share that arrives twice                                   0%
 //! corrupt=0.01%         share in which one bit is flipped                          0%
 //! mtu=1500              longer packets vanish; bytes                               1500
+//! mtustep=10s:1280      from then on another MTU; several: 10s:1280/20s:1500      none
 //! blackout=3s+2s        at 3 s, for 2 s, nothing arrives; several: 3s+2s/9s+1s     none
 //! seed=7                equal seeds give equal fates                               1
 //!
@@ -218,7 +219,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::super::check::{MTU_MAX_BYTES, MTU_MIN_BYTES};
-    use super::super::config::{Blackout, Bottleneck, Buffer, Depth, Late, Loss, RateStep, Share};
+    use super::super::config::{Blackout, Bottleneck, Buffer, Depth, Late, Loss, MtuStep, RateStep, Share};
     use super::*;
 
     fn parse(text: &str) -> Result<LinkConfig, SpecError> {
@@ -236,7 +237,7 @@ mod tests {
     #[test]
     fn a_spec_says_every_parameter() {
         let text = "rtt=80ms,rate=100mbit,queue=100ms,step=10s:20mbit,loss=1%,burst=8,jitter=5ms,late=25%/20ms,\
-                    reorder=1%,dup=0.1%,corrupt=0.01%,mtu=9000,blackout=3s+2s/9s+1s,seed=7";
+                    reorder=1%,dup=0.1%,corrupt=0.01%,mtu=9000,mtustep=5s:1280/10s:1500,blackout=3s+2s/9s+1s,seed=7";
         let config = parse(text).unwrap();
 
         let queue = Buffer::Queue(Depth::Time(ms(100)));
@@ -251,6 +252,10 @@ mod tests {
             duplicate: Share::from_ppb(1_000_000),
             corrupt: Share::from_ppb(100_000),
             mtu_bytes: 9000,
+            mtu_steps: vec![
+                MtuStep { at: ms(5000), mtu_bytes: 1280 },
+                MtuStep { at: ms(10_000), mtu_bytes: 1500 },
+            ],
             blackouts: vec![
                 Blackout { at: ms(3000), lasts: ms(2000) },
                 Blackout { at: ms(9000), lasts: ms(1000) },
@@ -320,6 +325,15 @@ mod tests {
             ),
             ("mtu=1500B", "`mtu=1500B`: it has to be a whole number of bytes without a unit, such as 1500"),
             ("mtu=67", "`mtu`: it lies between 68 and 65535 bytes"),
+            (
+                "mtustep=3s",
+                "`mtustep=3s`: it has to be moments and bytes such as 10s:1280 or 10s:1280/20s:1500, or none",
+            ),
+            ("mtustep=3s:67", "`mtustep`: it lies between 68 and 65535 bytes"),
+            (
+                "mtustep=3s:1280/3s:1500",
+                "`mtustep`: each moment has to be later than the one before it, the first later than 0s",
+            ),
             (
                 "blackout=3s",
                 "`blackout=3s`: it has to be moments and lengths such as 3s+2s or 3s+2s/9s+1s, or none",
@@ -395,11 +409,13 @@ mod tests {
         let blackouts = proptest::collection::vec((times(), times()), 0..3);
         let parts = (times(), proptest::option::of(bottlenecks()), losses, times(), late);
         let shares = (shares(), shares(), shares());
-        (parts, shares, MTU_MIN_BYTES..=MTU_MAX_BYTES, blackouts, any::<u64>()).prop_map(
+        let mtu = MTU_MIN_BYTES..=MTU_MAX_BYTES;
+        let mtus = (mtu.clone(), proptest::collection::btree_map(times(), mtu, 0..3));
+        (parts, shares, mtus, blackouts, any::<u64>()).prop_map(
             |(
                 (rtt, bottleneck, loss, jitter, late),
                 (reorder, duplicate, corrupt),
-                mtu_bytes,
+                (mtu_bytes, mtu_steps),
                 dark,
                 seed,
             )| {
@@ -414,6 +430,10 @@ mod tests {
                     duplicate,
                     corrupt,
                     mtu_bytes,
+                    mtu_steps: mtu_steps
+                        .into_iter()
+                        .map(|(at, mtu_bytes)| MtuStep { at, mtu_bytes })
+                        .collect(),
                     blackouts: dark.into_iter().map(|(at, lasts)| Blackout { at, lasts }).collect(),
                     seed,
                 }

@@ -215,6 +215,17 @@ fn a_packet_one_byte_over_the_mtu_vanishes_and_has_taken_its_place_on_the_line()
 }
 
 #[test]
+fn an_mtu_holds_from_its_moment_on() {
+    let mut link = link("rtt=10ms,mtustep=1s:900/2s:1000/3s:900");
+
+    let passes: Vec<bool> = [999, 1000, 1999, 2000, 2999, 9000]
+        .map(|at| link.offer(ms(at), PACKET).deliveries().next().is_some())
+        .into();
+
+    assert_eq!(passes, [true, false, false, true, true, false]);
+}
+
+#[test]
 fn the_first_stage_that_drops_a_packet_is_the_cause() {
     let mut link = link("rate=8mbit,queue=0B,loss=100%,mtu=68,blackout=0s+1s");
 

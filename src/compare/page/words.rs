@@ -90,6 +90,10 @@ fn faults_in_words(link: &LinkConfig) -> Vec<String> {
     if link.mtu_bytes != LinkConfig::default().mtu_bytes {
         parts.push(format!("packets of at most {}", units::bytes(link.mtu_bytes as u64)));
     }
+    for step in &link.mtu_steps {
+        let (at, mtu) = (seconds(step.at.as_secs_f64()), units::bytes(step.mtu_bytes as u64));
+        parts.push(format!("from {at} on packets of at most {mtu}"));
+    }
     for dark in &link.blackouts {
         let (at, lasts) = (seconds(dark.at.as_secs_f64()), seconds(dark.lasts.as_secs_f64()));
         parts.push(format!("dark from {at} on for {lasts}"));
@@ -127,6 +131,7 @@ mod tests {
             Some("the trace lte.up, on average 5.00 Mbit/s")
         );
         assert_eq!(words("rtt=4ms,unheard=of"), "an emulated link");
+        assert!(words("mtustep=3s:1280").ends_with("; from 3 s on packets of at most 1.28 kB"));
         assert!(words("rtt=4ms,blackout=3s+2s").ends_with("; dark from 3 s on for 2 s"));
     }
 }

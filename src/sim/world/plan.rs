@@ -16,7 +16,7 @@ use crate::{
     datagram::congestion::Congestion,
     file::disk::memory,
     limits,
-    link::{Blackout, Bottleneck, Buffer, Depth, Late, LinkConfig, Loss, RateStep, Share},
+    link::{Blackout, Bottleneck, Buffer, Depth, Late, LinkConfig, Loss, MtuStep, RateStep, Share},
     security::Side,
 };
 
@@ -199,7 +199,8 @@ impl Plan {
         let bytes: u64 = files.iter().map(|file| file.size).sum();
         let transfer = rtt * 6 + Duration::from_micros(bytes * 8_000_000 / bits_per_s);
         let heals_at = (transfer * chance.pick(&[1, 1, 2, 5])).clamp(50 * MS, 6000 * MS);
-        let link = link(&mut chance, &kinds, &healed, heals_at);
+        let mut link = link(&mut chance, &kinds, &healed, heals_at);
+        link.mtu_steps = mtu_steps(seed, heals_at);
         let streams = u16::try_from(chance.pick(&[0, 0, 0, 1, 3])).expect("few");
         let is_push = chance.percent(50);
         let faults = faults(&mut chance, &kinds, heals_at, streams);
@@ -348,6 +349,13 @@ fn link(chance: &mut Chance, kinds: &Kinds, healed: &LinkConfig, heals_at: Durat
         Buffer::Queue(Depth::BdpMilli(bdp))
     };
     link
+}
+
+fn mtu_steps(seed: u64, heals_at: Duration) -> Vec<MtuStep> {
+    let mut chance = Chance::new(seed, "mtu steps");
+    let at = chance_time(&mut chance, heals_at).max(MS);
+    let mtu_bytes = usize::try_from(chance.pick(&[1228, 1280, 1400, 1500])).expect("small");
+    if chance.percent(20) { vec![MtuStep { at, mtu_bytes }] } else { Vec::new() }
 }
 
 fn faults(chance: &mut Chance, kinds: &Kinds, heals_at: Duration, streams: u16) -> Vec<(Duration, Fault)> {
