@@ -14,21 +14,19 @@
 //! | UDP is blocked in mid-transfer | `auto_goes_on_over_tcp_when_udp_is_blocked`, `who_is_told_that_udp_is_blocked_goes_on_over_tcp`; 10 s in: campaign |
 //! | the control connection is cut, UDP flows | `flows`: `a_transfer_over_udp_outlives_its_control_connection` and the two behind it |
 //! | the last word is lost | `a_transfer_that_is_cut_at_its_last_words_is_done_once`; `hostile`: `a_sender_whose_confirmation_…` |
-//! | the wall clock jumps | nothing below `run/clock.rs` asks it: `.clippy.toml` |
+//! | the wall clock jumps | `resume`: `a_wall_clock_that_jumps_…`; while a session runs, nothing asks it: `.clippy.toml` |
 
 mod common;
 
 use std::collections::VecDeque;
 use std::fs;
 use std::net::UdpSocket;
-use std::path::Path;
-use std::time::Duration;
 
 use common::process::{Process, Server};
 use common::proxy::{Cut, Damage, Manner, Proxy};
 use common::relay::Relay;
 use common::tree::{names, noise};
-use common::{Ended, Place, skip};
+use common::{Ended, Place, skip, until};
 use rustix::process::Signal;
 
 #[cfg(target_os = "linux")]
@@ -382,16 +380,8 @@ impl Pair {
     }
 
     /// Waits until a part of the file has come.
-    #[expect(clippy::disallowed_methods, reason = "between two looks at something that gives no event")]
     fn has_begun(&self) {
-        let has_part = |dir: &Path| names(dir).iter().any(|name| name.starts_with(".haul-"));
-        for _ in 0..6000 {
-            if has_part(&self.target()) {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        panic!("it has not begun");
+        until(|| names(&self.target()).iter().any(|name| name.starts_with(".haul-")));
     }
 
     #[track_caller]

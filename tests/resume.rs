@@ -4,12 +4,12 @@ mod common;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use common::process::{Process, Server};
 use common::proxy::{Cut, Manner, Proxy};
 use common::tree::{self, noise};
-use common::{Place, haul};
+use common::{Place, haul, until};
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -141,6 +141,28 @@ fn an_interrupted_transfer_loses_nothing_that_came() {
 }
 
 #[test]
+fn a_wall_clock_that_jumps_between_two_sessions_costs_nothing() {
+    const YEAR_2200_S: u64 = 7_258_118_400;
+    for stood_at_s in [0, YEAR_2200_S] {
+        let (here, there) = (Place::in_memory(), Place::in_memory());
+        here.write("file", noise(11, BYTES));
+        let (serve, first) = begun(&here, &there);
+        first.kill();
+        serve.process.kill();
+        for path in ours(&there.path("")) {
+            let stood_at = SystemTime::UNIX_EPOCH + Duration::from_secs(stood_at_s);
+            fs::File::options().write(true).open(path).unwrap().set_modified(stood_at).unwrap();
+        }
+
+        let serve = there.listen(["serve", "."]);
+        let sent = here.start(send(&serve.ticket)).end().with(0).json();
+
+        assert!(number(&sent, "bytes_resumed") > 0, "{sent}");
+        assert_same(&here, &there);
+    }
+}
+
+#[test]
 fn of_a_source_that_changed_only_what_differs_is_sent_again() {
     let (here, there) = (Place::in_memory(), Place::in_memory());
     let mut content = noise(6, BYTES);
@@ -258,18 +280,6 @@ fn second_has_begun(dir: &Path) {
     let journal = ours(dir).into_iter().min_by_key(|path| fs::metadata(path).unwrap().len()).unwrap();
     let before = fs::metadata(&journal).unwrap().len();
     until(|| fs::metadata(&journal).is_ok_and(|now| now.len() > before));
-}
-
-/// Looks again and again, for a bounded time.
-#[expect(clippy::disallowed_methods, reason = "between two looks at something that gives no event")]
-fn until(is_so: impl Fn() -> bool) {
-    for _ in 0..6000 {
-        if is_so() {
-            return;
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    panic!("it never came to that");
 }
 
 /// What haul keeps in a directory under names of its own.

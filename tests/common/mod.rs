@@ -17,6 +17,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -206,4 +207,17 @@ pub fn run(command: &mut Command, input: &[u8]) -> Ended {
     let _ = child.stdin.take().unwrap().write_all(input);
     let Output { status, stdout, stderr } = child.wait_with_output().unwrap();
     Ended { code: status.code().unwrap_or(-1), stdout, stderr: String::from_utf8(stderr).unwrap() }
+}
+
+/// Looks again and again, for a bounded time.
+#[expect(clippy::disallowed_methods, reason = "between two looks at something that gives no event")]
+#[track_caller]
+pub fn until(is_so: impl Fn() -> bool) {
+    for _ in 0..6000 {
+        if is_so() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    panic!("it never came to that");
 }
