@@ -1,7 +1,7 @@
 //! `haul get SOURCE... [-o TARGET]`: pulls.
 
 use std::{
-    ffi::OsString,
+    ffi::{OsStr, OsString},
     fs::File,
     io::{self, IsTerminal as _},
     os::{
@@ -25,7 +25,7 @@ use super::{
 use crate::{
     file::path::RelPath,
     file::selection::pattern_of,
-    file::target::{self, Accept, Asked, Expect, LinkRule, Target, TargetConfig},
+    file::target::{self, Accept, Asked, Expect, LinkRule, Target, TargetConfig, TargetError},
     limits,
     run::{
         client::{Client, Wish},
@@ -33,7 +33,7 @@ use crate::{
         connect::Peer,
     },
     units::Bitrate,
-    wire::message::Intent,
+    wire::message::{Code, Intent},
 };
 
 /// Get files and trees
@@ -123,7 +123,11 @@ fn client(
         busy: Arc::default(),
         seed: u64::from_le_bytes(clock::random()),
     })
-    .map_err(|error| Failure::new(Exit::LocalFile, error.to_string()))?;
+    .map_err(|error| {
+        let is_full = matches!(&error, TargetError::Below(failure) if failure.code == Code::NoSpace);
+        let exit = if is_full { Exit::NoSpace } else { Exit::LocalFile };
+        Failure::new(exit, error.to_string())
+    })?;
     let intent = Intent::Pull {
         sources: sources.iter().map(|source| source.path.clone()).collect(),
         eager,
@@ -219,8 +223,9 @@ impl Landing {
 
     /// Whether something unfinished stands there, that may be gone on with.
     fn has_parts(&self) -> bool {
-        let Where::Directory { root, .. } = &self.place else { return false };
-        std::fs::read_dir(root).is_ok_and(|names| {
+        let Where::Directory { root, below, .. } = &self.place else { return false };
+        let below = below.as_ref().map_or(OsStr::new(""), |below| OsStr::from_bytes(below.as_bytes()));
+        std::fs::read_dir(root.join(below)).is_ok_and(|names| {
             names
                 .flatten()
                 .any(|name| name.file_name().as_bytes().starts_with(crate::file::path::TEMP_PREFIX))
@@ -264,14 +269,7 @@ fn landing(args: &Args, place: &Place, sources: &[Place]) -> anyhow::Result<Land
             let text = format!("{}: is a file, and a directory is needed", super::output::shown(output));
             return Err(Failure::new(Exit::LocalFile, text).into());
         }
-        if args.options.dry_run {
-            return without_making(&bare);
-        }
-        std::fs::create_dir_all(output).map_err(|error| {
-            let text = format!("{}: cannot make this directory: {error}", super::output::shown(output));
-            Failure::new(Exit::of_io(&error), text)
-        })?;
-        return Ok(directory(output.clone(), None, true));
+        return to_be_made(&bare);
     }
     let name = output.file_name().ok_or_else(|| usage("-o needs a name"))?;
     let root = match output.parent() {
@@ -281,8 +279,8 @@ fn landing(args: &Args, place: &Place, sources: &[Place]) -> anyhow::Result<Land
     Ok(directory(root, Some(name.as_bytes().to_vec()), std::fs::symlink_metadata(output).is_err()))
 }
 
-/// Lands in a directory that is not there and may not be made.
-fn without_making(output: &Path) -> anyhow::Result<Landing> {
+/// Lands in a directory that is not there: the target makes it, unless nothing may change, and syncs its name.
+fn to_be_made(output: &Path) -> anyhow::Result<Landing> {
     let is_there = |dir: &&Path| dir.as_os_str().is_empty() || dir.is_dir();
     let root = output.ancestors().find(is_there).unwrap_or(Path::new(""));
     let below = output.strip_prefix(root).expect("an ancestor is a prefix").as_os_str().as_bytes();
@@ -300,7 +298,7 @@ fn has_wildcard(path: &[u8]) -> bool {
 fn is_missing(dir: &Path, source: &Place) -> bool {
     match last_component(&source.path) {
         Some(name) if !has_wildcard(name) => {
-            std::fs::symlink_metadata(dir.join(std::ffi::OsStr::from_bytes(name))).is_err()
+            std::fs::symlink_metadata(dir.join(OsStr::from_bytes(name))).is_err()
         }
         _ => false,
     }

@@ -91,9 +91,12 @@ impl Journal {
             match write::try_lock(&file) {
                 Ok(true) => {}
                 Ok(false) => return Err(JournalError::Locked),
-                // A file system without locks: nothing can be kept there, and files arrive all the same.
+                // A file system without locks, or none at this moment: nothing can be kept there, and files arrive all
+                // the same. One that says something may be somebody's.
                 Err(Errno::NOLCK | Errno::NOSYS | Errno::OPNOTSUPP) => {
-                    let _ = write::unlink(dir.handle(), name.as_bytes());
+                    if stat.size == 0 {
+                        let _ = write::unlink(dir.handle(), name.as_bytes());
+                    }
                     return Err(JournalError::Foreign);
                 }
                 Err(errno) => return Err(errno.into()),
@@ -138,7 +141,7 @@ impl Journal {
     pub fn sync(&mut self, dir: &Dir) -> Result<()> {
         write::sync_data(&self.file)?;
         if !self.is_named {
-            write::sync(dir.handle())?;
+            write::sync_dir(dir.handle())?;
             self.is_named = true;
         }
         Ok(())

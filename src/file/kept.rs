@@ -58,6 +58,9 @@ impl Kept {
 
     /// A range of the part was written.
     pub fn on_written(&mut self, range: Range<u64>) {
+        if self.is_broken {
+            return;
+        }
         self.unclaimed_bytes += range.end - range.start;
         match self.unclaimed.last_mut() {
             Some(last) if last.end == range.start => last.end = range.end,
@@ -67,7 +70,7 @@ impl Kept {
 
     /// Whether so much is unclaimed that it is time.
     pub fn is_due(&self) -> bool {
-        self.unclaimed_bytes >= limits::CHECKPOINT_BYTES
+        self.unclaimed_bytes >= limits::CHECKPOINT_BYTES || self.unclaimed.len() >= UNCLAIMED_MAX
     }
 
     /// Claims what was written to `part`, which stands in `dir`, once it is on the disk. An error is one of the part; a
@@ -91,7 +94,7 @@ impl Kept {
             Ok(()) => self.has_claims = true,
             Err(error) => {
                 tracing::warn!(%error, "cannot note what has arrived: an interrupted transfer would begin anew");
-                self.is_broken = true;
+                self.end_claims();
             }
         }
         Ok(())
@@ -100,8 +103,14 @@ impl Kept {
     /// A sync of the part has failed: what it was to bring to the disk may be lost, and the next sync would not say so.
     /// Nobody may go on with it.
     pub fn give_up(&mut self) {
-        self.is_broken = true;
+        self.end_claims();
         self.has_claims = false;
+    }
+
+    fn end_claims(&mut self) {
+        self.is_broken = true;
+        self.unclaimed = Vec::new();
+        self.unclaimed_bytes = 0;
     }
 
     /// Takes claims back.
@@ -126,6 +135,9 @@ impl Kept {
     }
 }
 
+/// Ranges that are remembered until they are claimed: what arrives in order, or in chunks, is far fewer.
+const UNCLAIMED_MAX: usize = 4096;
+
 #[cfg(test)]
 #[expect(clippy::single_range_in_vec_init, reason = "what is kept may be a single range of bytes")]
 mod tests {
@@ -134,7 +146,7 @@ mod tests {
     use crate::file::disk::memory::{Call, Fault, Lie, Memory};
     use crate::file::disk::target_dirs::{Dir, TargetDirs};
     use crate::file::journal::{Identity, JournalError};
-    use crate::file::kept::Keep;
+    use crate::file::kept::{Keep, UNCLAIMED_MAX};
     use crate::file::part::{Part, Replace};
     use crate::wire::message::Mtime;
     use rustix::io::Errno;
@@ -285,6 +297,28 @@ mod tests {
         part.checkpoint().unwrap();
 
         part.publish(b"g", Replace::Nothing).unwrap();
+    }
+
+    #[test]
+    fn a_journal_that_broke_remembers_nothing_more() {
+        let memory = Memory::new(1 << 20);
+        let mut part = Part::keep(root(&memory), b"f", &keep(1)).unwrap();
+        write(&mut part, 39_999, 1);
+        memory.fail_all(Call::Write, Fault::Error(Errno::NOSPC));
+        part.checkpoint().unwrap();
+        memory.heal();
+
+        let scattered = |part: &mut Part| {
+            for at in (0..2 * UNCLAIMED_MAX as u64).rev() {
+                part.note_written(2 * at, 1);
+            }
+        };
+        scattered(&mut part);
+        assert!(!part.wants_checkpoint());
+
+        let mut whole = Part::keep(root(&memory), b"g", &keep(1)).unwrap();
+        scattered(&mut whole);
+        assert!(whole.wants_checkpoint(), "so many ranges are enough");
     }
 
     #[test]

@@ -230,7 +230,10 @@ impl Part {
             let step =
                 usize::try_from(offset + len - at).map_or(scratch.len(), |left| left.min(scratch.len()));
             let buffer = &mut scratch[..step];
-            self.read_back(at, buffer)?;
+            if let Err(error) = self.read_back(at, buffer) {
+                self.give_up();
+                return Err(error);
+            }
             if buffer.iter().any(|&byte| byte != 0) {
                 buffer.fill(0);
                 write::write_all_at(self.file()?, buffer, at)?;
@@ -275,7 +278,7 @@ impl Part {
         }
     }
 
-    /// If another session may go on with it, it has a share of `all` as long as that holds a descriptor.
+    /// If another session may go on with it, it has a share of `all` while its journal is open.
     pub fn count_among(&mut self, all: &Arc<()>) {
         if let Some(kept) = &mut self.kept {
             kept.count_among(all);
@@ -324,7 +327,8 @@ impl Part {
         Ok(())
     }
 
-    /// A sync that was to bring it to the disk has failed: no other session may go on with it.
+    /// What it holds is lost: a sync that was to bring it to the disk has failed, or it cannot be read back. No other session
+    /// may go on with it.
     pub fn give_up(&mut self) {
         if let Some(kept) = &mut self.kept {
             kept.give_up();

@@ -7,8 +7,9 @@
 //!
 //! Up to `limits::SYNC_EACH_MAX` files are synced one by one. Larger batches close their descriptors as they come
 //! and sync the file system once; that sync also covers the names that the batch before was given, so a run of
-//! small files costs one sync per batch. An error of a sync fails everything that it was to cover: the kernel tells
-//! it once, and does not say which file it was.
+//! small files costs one sync per batch. An error of such a sync fails everything that it was to cover: the kernel does
+//! not say which file it was. Nor does it tell the next sync of the file system, which may be to cover what was lost
+//! now, and is not finished yet: from then on each file is synced alone, and tells its own errors.
 //!
 //! Without `sync` parts are renamed as they come and reported at once.
 
@@ -61,17 +62,32 @@ pub struct Verdict {
 enum Touched {
     /// A directory, for the names in it and its own metadata.
     Dir(Arc<Dir>),
-    /// A file that stands under its name, for its content.
-    File(Handle),
+    /// A file that stands under its name, for its content; with its volume, if that is its directory's.
+    File(Handle, Option<Arc<Handle>>),
 }
 
 impl Touched {
-    fn handle(&self) -> &Handle {
+    fn volume(&self) -> Option<&Arc<Handle>> {
         match self {
-            Self::Dir(dir) => dir.handle(),
-            Self::File(file) => file,
+            Self::Dir(dir) => Some(dir.volume()),
+            Self::File(_, volume) => volume.as_ref(),
         }
     }
+
+    fn sync(&self) -> Result<(), Errno> {
+        match self {
+            Self::Dir(dir) => write::sync_dir(dir.handle()),
+            Self::File(file, _) => write::sync(file),
+        }
+    }
+}
+
+/// A part that waits for its name.
+#[derive(Debug)]
+struct Waiting {
+    ready: Ready,
+    /// What its own sync gave, if it had one already.
+    synced: Option<Result<(), Errno>>,
 }
 
 /// Batches finished parts.
@@ -79,8 +95,10 @@ impl Touched {
 pub struct Publisher {
     /// Whether anything is synced at all.
     sync: bool,
+    /// Whether each file is synced alone however many there are: there is no sync of a file system, or one has failed.
+    syncs_each: bool,
     /// Wait for their names.
-    ready: Vec<Ready>,
+    ready: Vec<Waiting>,
     /// Sum of their lengths.
     ready_bytes: u64,
     /// The directories that they keep open, by identity.
@@ -89,9 +107,9 @@ pub struct Publisher {
     held: Vec<Verdict>,
     /// What has to be synced, by device and inode; at most `limits::SYNC_EACH_MAX`.
     touched: BTreeMap<(u64, u64), Touched>,
-    /// Something on each file system that has to be synced as a whole, by device.
-    devices: BTreeMap<u64, Touched>,
-    /// A sync that was due early has failed; told at the next commit.
+    /// The file systems that have to be synced as a whole, by device; see [`Dir::volume`].
+    volumes: BTreeMap<u64, Arc<Handle>>,
+    /// Something touched was synced early, and that has failed; told at the next commit.
     failed: Option<Errno>,
     /// May be told.
     reports: VecDeque<Verdict>,
@@ -102,12 +120,13 @@ impl Publisher {
     pub fn new(sync: bool) -> Self {
         Self {
             sync,
+            syncs_each: !write::HAS_SYNCFS,
             ready: Vec::new(),
             ready_bytes: 0,
             ready_dirs: BTreeSet::new(),
             held: Vec::new(),
             touched: BTreeMap::new(),
-            devices: BTreeMap::new(),
+            volumes: BTreeMap::new(),
             failed: None,
             reports: VecDeque::new(),
         }
@@ -117,7 +136,7 @@ impl Publisher {
     pub fn add(&mut self, ready: Ready) {
         self.ready_bytes += ready.size_bytes;
         self.ready_dirs.insert(ready.part.dir().identity());
-        self.ready.push(ready);
+        self.ready.push(Waiting { ready, synced: None });
         if !self.sync {
             return;
         }
@@ -126,13 +145,11 @@ impl Publisher {
             count if count == limits::SYNC_EACH_MAX + 1 => 0..count,
             count => count - 1..count,
         };
-        for ready in &mut self.ready[crowd] {
-            if !write::HAS_SYNCFS
-                && let Err(errno) = ready.part.sync()
-            {
-                self.failed = Some(errno);
+        for waiting in &mut self.ready[crowd] {
+            if self.syncs_each {
+                waiting.synced = Some(waiting.ready.part.sync());
             }
-            ready.part.park();
+            waiting.ready.part.park();
         }
     }
 
@@ -147,32 +164,43 @@ impl Publisher {
     /// Syncs and names everything that waits; what became of each, in the order of arrival. The caller then calls
     /// [`Self::hold`] for each that has its name.
     pub fn publish(&mut self) -> Vec<(u64, Result<(), Failure>)> {
-        let mut batch = std::mem::take(&mut self.ready);
+        let batch = std::mem::take(&mut self.ready);
         self.ready_bytes = 0;
         self.ready_dirs.clear();
-        let mut results = Vec::with_capacity(batch.len());
-        if batch.is_empty() {
-            return results;
-        }
-        if let Err(errno) = self.sync_bytes(&mut batch) {
-            let failed = |mut ready: Ready| {
-                ready.part.give_up();
-                (ready.file, Err(cannot_sync(errno, &ready.path)))
-            };
-            return batch.into_iter().map(failed).collect();
-        }
-        for Ready { file, part, path, name, replace, .. } in batch {
-            let dir = Arc::clone(part.dir());
-            let result = part.publish(&name, replace).map_err(|error| {
-                let (code, reason) = error.describe();
-                Failure::new(code, &path, &reason)
-            });
-            if result.is_ok() {
-                self.touch(dir);
+        let is_whole = self.sync && !self.syncs_each && batch.len() > limits::SYNC_EACH_MAX;
+        let mut whole = Ok(());
+        if is_whole {
+            for dir in batch.iter().map(|waiting| waiting.ready.part.dir()) {
+                self.volumes.entry(dir.device()).or_insert_with(|| Arc::clone(dir.volume()));
             }
-            results.push((file, result));
+            whole = self.sync_touched();
+        }
+        let mut results = Vec::with_capacity(batch.len());
+        for Waiting { mut ready, synced } in batch {
+            let synced = match synced {
+                Some(synced) => synced,
+                None if is_whole || !self.sync => whole,
+                None => ready.part.sync(),
+            };
+            results.push((ready.file, self.name(ready, synced)));
         }
         results
+    }
+
+    /// Gives a part its name, if that is `synced`.
+    fn name(&mut self, ready: Ready, synced: Result<(), Errno>) -> Result<(), Failure> {
+        let Ready { mut part, path, name, replace, .. } = ready;
+        if let Err(errno) = synced {
+            part.give_up();
+            return Err(cannot_sync(errno, &path));
+        }
+        let dir = Arc::clone(part.dir());
+        part.publish(&name, replace).map_err(|error| {
+            let (code, reason) = error.describe();
+            Failure::new(code, &path, &reason)
+        })?;
+        self.touch(dir);
+        Ok(())
     }
 
     /// Names in `dir` or its metadata have to be synced: they changed, or will be told as what was there already.
@@ -180,14 +208,15 @@ impl Publisher {
         self.note(dir.identity(), Touched::Dir(dir));
     }
 
-    /// The content of `file`, whose device and inode are `identity`, has to be synced: it was there already.
-    pub fn touch_file(&mut self, identity: (u64, u64), file: Handle) {
-        self.note(identity, Touched::File(file));
+    /// The content of `file` in `dir`, whose device and inode are `identity`, has to be synced: it was there already.
+    pub fn touch_file(&mut self, identity: (u64, u64), file: Handle, dir: &Dir) {
+        let volume = (identity.0 == dir.device()).then(|| Arc::clone(dir.volume()));
+        self.note(identity, Touched::File(file, volume));
     }
 
     fn note(&mut self, identity: (u64, u64), touched: Touched) {
         let (device, _) = identity;
-        if !self.sync || self.devices.contains_key(&device) {
+        if !self.sync || self.volumes.contains_key(&device) {
             return;
         }
         self.touched.insert(identity, touched);
@@ -195,10 +224,15 @@ impl Publisher {
             return;
         }
         for ((device, _), touched) in std::mem::take(&mut self.touched) {
-            if write::HAS_SYNCFS {
-                self.devices.insert(device, touched);
-            } else if let Err(errno) = write::sync(touched.handle()) {
-                self.failed = Some(errno);
+            match touched.volume().filter(|_| !self.syncs_each) {
+                Some(volume) => {
+                    self.volumes.entry(device).or_insert_with(|| Arc::clone(volume));
+                }
+                None => {
+                    if let Err(errno) = touched.sync() {
+                        self.failed = Some(errno);
+                    }
+                }
             }
         }
     }
@@ -217,14 +251,8 @@ impl Publisher {
 
     /// Syncs the names given so far and reports what was held.
     pub fn commit(&mut self) {
-        let mut result = self.failed.take().map_or(Ok(()), Err);
-        for touched in std::mem::take(&mut self.touched).into_values() {
-            result = result.and(write::sync(touched.handle()));
-        }
-        for touched in std::mem::take(&mut self.devices).into_values() {
-            result = result.and(write::sync_file_system(touched.handle()));
-        }
-        self.report_held(result);
+        // Whoever it concerns was held.
+        let _ = self.sync_touched();
     }
 
     /// The next verdict that may be told. protocol.md [OUTCOME-3]
@@ -237,32 +265,22 @@ impl Publisher {
         self.ready.is_empty() && self.held.is_empty()
     }
 
-    fn sync_bytes(&mut self, batch: &mut [Ready]) -> Result<(), Errno> {
-        if !self.sync {
-            return Ok(());
+    /// Syncs everything touched, and reports what was held; whether all file systems that were to be synced are.
+    fn sync_touched(&mut self) -> Result<(), Errno> {
+        let volumes = std::mem::take(&mut self.volumes);
+        let mut whole = Ok(());
+        for volume in volumes.values() {
+            whole = whole.and(write::sync_file_system(volume));
         }
-        if batch.len() <= limits::SYNC_EACH_MAX {
-            for ready in batch {
-                ready.part.sync()?;
-                ready.part.park();
-            }
-            return Ok(());
-        }
-        if !write::HAS_SYNCFS {
-            // Each was synced as it came.
-            return self.failed.take().map_or(Ok(()), Err);
-        }
-        let mut devices = std::mem::take(&mut self.devices);
+        self.syncs_each |= whole.is_err();
+        let mut result = whole.and(self.failed.take().map_or(Ok(()), Err));
         for ((device, _), touched) in std::mem::take(&mut self.touched) {
-            devices.entry(device).or_insert(touched);
+            if !volumes.contains_key(&device) {
+                result = result.and(touched.sync());
+            }
         }
-        for dir in batch.iter().map(|ready| ready.part.dir()) {
-            devices.entry(dir.device()).or_insert_with(|| Touched::Dir(Arc::clone(dir)));
-        }
-        let result =
-            devices.into_values().try_fold((), |(), touched| write::sync_file_system(touched.handle()));
         self.report_held(result);
-        result
+        whole
     }
 
     fn report_held(&mut self, result: Result<(), Errno>) {
@@ -293,6 +311,7 @@ mod tests {
     use rustix::fs::{Mode, OFlags};
 
     use super::*;
+    use crate::file::disk::memory::{Call, Fault, Memory};
     use crate::file::disk::target_dirs::TargetDirs;
     use crate::file::disk::temp_name::TempNames;
     use crate::wire::message::Code;
@@ -366,7 +385,7 @@ mod tests {
         publisher.add(world.ready(0));
 
         assert!(publisher.is_full());
-        assert!(publisher.ready.iter().all(|ready| ready.part.is_parked()));
+        assert!(publisher.ready.iter().all(|waiting| waiting.ready.part.is_parked()));
         let results = publisher.publish();
         assert_eq!(results.len(), limits::PUBLISH_BATCH_FILES);
         assert!(results.iter().all(|(_, result)| result.is_ok()));
@@ -419,6 +438,116 @@ mod tests {
         drop(publisher);
 
         assert_eq!(world.count(), 0);
+    }
+
+    #[test]
+    fn bytes_that_a_failed_commit_has_lost_get_no_name() {
+        let mut disk = Disk::new();
+        let mut publisher = Publisher::new(true);
+        (0..=MANY).for_each(|file| publisher.add(disk.ready(file)));
+        // Unchanged entries of so many directories.
+        disk.directories().into_iter().for_each(|dir| publisher.touch(dir));
+        (0..HELD_MAX as u64 - 1).for_each(|file| publisher.hold(done(100 + file)));
+        disk.fail_next();
+        publisher.hold(done(99));
+        assert_eq!(disk.memory.calls().last(), Some(&Call::SyncFileSystem));
+
+        let results = publisher.publish();
+
+        assert!(results.iter().all(|(_, result)| result.is_err()), "{results:?}");
+    }
+
+    #[test]
+    fn a_file_whose_own_sync_fails_does_not_fail_its_neighbour() {
+        let mut disk = Disk::new();
+        let mut publisher = Publisher::new(true);
+        (0..2).for_each(|file| publisher.add(disk.ready(file)));
+
+        disk.fail_next();
+        let results = publisher.publish();
+
+        assert!(results[0].1.is_err() && results[1].1.is_ok(), "{results:?}");
+    }
+
+    #[test]
+    fn without_a_sync_of_the_file_system_a_part_whose_sync_failed_gets_no_name() {
+        let mut disk = Disk::new();
+        let mut publisher = Publisher { syncs_each: true, ..Publisher::new(true) };
+        (0..MANY).for_each(|file| publisher.add(disk.ready(file)));
+        let last = disk.ready(MANY);
+        disk.fail_next();
+        publisher.add(last);
+        // A commit in between is about names.
+        (0..HELD_MAX as u64).for_each(|file| publisher.hold(done(100 + file)));
+
+        let results = publisher.publish();
+
+        assert_eq!(results.iter().filter(|(_, result)| result.is_err()).count(), 1, "{results:?}");
+        assert_eq!(publisher.poll_report(), Some(done(100)));
+    }
+
+    #[test]
+    fn without_a_sync_of_the_file_system_a_name_whose_sync_failed_is_not_told() {
+        let mut disk = Disk::new();
+        let mut publisher = Publisher { syncs_each: true, ..Publisher::new(true) };
+        let directories = disk.directories();
+        disk.fail_next();
+        directories.into_iter().for_each(|dir| publisher.touch(dir));
+        publisher.hold(done(100));
+        (0..=MANY).for_each(|file| publisher.add(disk.ready(file)));
+
+        let results = publisher.publish();
+        publisher.commit();
+
+        assert!(results.iter().all(|(_, result)| result.is_ok()), "{results:?}");
+        let told = publisher.poll_report().unwrap().outcome;
+        assert!(matches!(told, Outcome::Failed { .. }), "{told:?}");
+    }
+
+    #[test]
+    fn a_directory_that_its_file_system_cannot_sync_fails_nothing() {
+        let disk = Disk::new();
+        let mut publisher = Publisher::new(true);
+        disk.memory.fail_all(Call::SyncDirectory, Fault::Error(Errno::INVAL));
+
+        publisher.touch(Arc::clone(disk.dirs.root()));
+        publisher.hold(done(0));
+        publisher.commit();
+
+        assert_eq!(publisher.poll_report(), Some(done(0)));
+    }
+
+    const MANY: u64 = limits::SYNC_EACH_MAX as u64;
+
+    struct Disk {
+        memory: Memory,
+        dirs: TargetDirs,
+        names: TempNames,
+    }
+
+    impl Disk {
+        fn new() -> Self {
+            let memory = Memory::new(8 << 20);
+            let dirs = TargetDirs::new(memory.root()).unwrap();
+            Self { memory, dirs, names: TempNames::new(1) }
+        }
+
+        fn ready(&mut self, file: u64) -> Ready {
+            let mut part = Part::create(Arc::clone(self.dirs.root()), &mut self.names).unwrap();
+            part.write_at(0, b"text").unwrap();
+            let name = format!("f{file}").into_bytes();
+            Ready { file, part, path: name.clone(), name, replace: Replace::Nothing, size_bytes: 4 }
+        }
+
+        /// One more than are synced one by one.
+        fn directories(&mut self) -> Vec<Arc<Dir>> {
+            (0..=MANY).map(|at| self.dirs.open(Some(format!("d{at}").as_bytes()), true).unwrap()).collect()
+        }
+
+        /// The next call fails.
+        fn fail_next(&self) {
+            self.memory.fail_at(self.memory.calls().len(), Fault::Error(Errno::IO));
+        }
     }
 
     struct World {

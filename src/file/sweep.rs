@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use rustix::io::Result;
+use rustix::io::{Errno, Result};
 
 use super::disk::temp_name::TempName;
 use super::disk::{FileKind, Handle, Stat, write};
@@ -94,12 +94,20 @@ fn remove_if_left(
     if !is_old(&stat) || part_stat.as_ref().is_some_and(|stat| !is_old(stat)) {
         return Ok(());
     }
-    // One that cannot be opened is locked by nobody.
-    let file = if stat.kind == FileKind::File { write::open_file(dir, name).ok() } else { None };
-    if let Some(file) = &file
-        && !write::try_lock(file)?
-    {
-        return Ok(());
+    let file = match stat.kind {
+        FileKind::File => match write::open_file(dir, name) {
+            // One of ours that may not be opened is locked by nobody.
+            Err(Errno::ACCESS) => None,
+            file => Some(file?),
+        },
+        _ => None,
+    };
+    if let Some(file) = &file {
+        // Whoever had it may have ended, and another session begun, in between.
+        let is_same = || Ok(write::stat(dir, name)?.is_some_and(|there| there.identity == stat.identity));
+        if write::stat_of(file)?.identity != stat.identity || !write::try_lock(file)? || !is_same()? {
+            return Ok(());
+        }
     }
     // The journal's lock keeps others out, so the part goes first.
     for (name, stat) in part.zip(part_stat).into_iter().chain([(name, stat)]) {

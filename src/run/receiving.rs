@@ -35,6 +35,8 @@ const PUBLISH_SHARE: u32 = 5;
 /// Starts the thread that owns the target.
 pub fn start(session: &Arc<Session>, results: &Arc<Results>, target: Target) -> Result<(), RunError> {
     let (open, incoming) = (BTreeMap::new(), BTreeSet::new());
+    let asks = session.clone();
+    let target = target.while_wanted(move || !asks.is_over());
     let writer = Writer {
         session: session.clone(),
         results: results.clone(),

@@ -13,7 +13,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use super::{
     chance::Chance,
     world::{
-        Plan, World,
+        DISK_CALLS, Plan, World,
         source::{FileSpec, Trouble, hash},
         target::read,
     },
@@ -90,8 +90,6 @@ enum End {
 
 const ATTEMPTS_MAX: u64 = 5;
 const CAPACITY_BYTES: u64 = 40 << 20;
-/// Calls on the disk within which most sessions are complete.
-const CALLS: u64 = 150;
 
 impl Story {
     fn new(seed: u64) -> Self {
@@ -141,7 +139,7 @@ impl Story {
             plan.files[file].trouble = Some(Trouble::CannotBeRead(from));
         }
         if end == End::PowerLoss && self.chance.percent(50) {
-            let call = usize::try_from(self.chance.below(CALLS)).expect("a few");
+            let call = usize::try_from(self.chance.below(DISK_CALLS)).expect("a few");
             plan.disk_faults.push((call, Fault::PowerLoss));
         }
         let lasts = plan.usual() * u32::try_from(self.chance.between(1, 1500)).expect("a part") / 1000;

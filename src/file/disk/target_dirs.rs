@@ -4,7 +4,7 @@
 //! symbolic link anywhere is an error, so nothing that a peer names can leave the root. Handles of the directories
 //! used last are kept, since files of one directory come together.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, OnceLock};
 
 use rustix::io::Errno;
@@ -15,7 +15,9 @@ use super::write;
 /// One open directory.
 #[derive(Debug)]
 pub struct Dir {
-    handle: Handle,
+    handle: Arc<Handle>,
+    /// What was opened first on its file system.
+    volume: Arc<Handle>,
     /// Path from the root, empty for the root itself.
     path: Vec<u8>,
     /// The file system that it is on.
@@ -27,14 +29,22 @@ pub struct Dir {
 }
 
 impl Dir {
-    fn new(handle: Handle, path: Vec<u8>) -> Result<Self, Errno> {
+    fn new(handle: Handle, path: Vec<u8>, volumes: &mut BTreeMap<u64, Arc<Handle>>) -> Result<Self, Errno> {
         let (device, inode) = write::stat_of(&handle)?.identity;
-        Ok(Self { handle, path, device, inode, folds_case: OnceLock::new() })
+        let handle = Arc::new(handle);
+        let volume = Arc::clone(volumes.entry(device).or_insert_with(|| Arc::clone(&handle)));
+        Ok(Self { handle, volume, path, device, inode, folds_case: OnceLock::new() })
     }
 
     /// The open directory.
     pub fn handle(&self) -> &Handle {
         &self.handle
+    }
+
+    /// What was opened first on its file system, to sync all of it: a handle is told once of each write that failed since
+    /// it was opened (syncfs(2)), so that another one could miss it.
+    pub fn volume(&self) -> &Arc<Handle> {
+        &self.volume
     }
 
     /// Path from the root, empty for the root itself.
@@ -78,6 +88,8 @@ pub struct TargetDirs {
     root: Arc<Dir>,
     /// Handles by path from the root, with the turn in which each was last used.
     kept: HashMap<Vec<u8>, (Arc<Dir>, u64)>,
+    /// What was opened first on each file system, by device: as many as are mounted below the root.
+    volumes: BTreeMap<u64, Arc<Handle>>,
     /// Counts the uses.
     turn: u64,
 }
@@ -85,8 +97,9 @@ pub struct TargetDirs {
 impl TargetDirs {
     /// Directories below `root`.
     pub fn new(root: Handle) -> Result<Self, Errno> {
-        let root = Arc::new(Dir::new(root, Vec::new())?);
-        Ok(Self { root, kept: HashMap::new(), turn: 0 })
+        let mut volumes = BTreeMap::new();
+        let root = Arc::new(Dir::new(root, Vec::new(), &mut volumes)?);
+        Ok(Self { root, kept: HashMap::new(), volumes, turn: 0 })
     }
 
     /// The directory at `path`, whose components were checked; `None` is the root. Where `create` says so, missing
@@ -139,7 +152,7 @@ impl TargetDirs {
             }
             result => result?,
         };
-        Ok(Arc::new(Dir::new(handle, path.to_vec())?))
+        Ok(Arc::new(Dir::new(handle, path.to_vec(), &mut self.volumes)?))
     }
 
     fn keep(&mut self, dir: Arc<Dir>) {

@@ -209,6 +209,16 @@ pub fn sync(file: &Handle) -> Result<()> {
     call!(file, sync())
 }
 
+/// Waits until a directory's names and metadata are on the disk, as far as its file system can do that: some know no
+/// sync of a directory (`EINVAL`), and all of them is synced there, where the system can.
+pub fn sync_dir(dir: &Handle) -> Result<()> {
+    match sync(dir) {
+        Err(Errno::INVAL) if HAS_SYNCFS => sync_file_system(dir),
+        Err(Errno::INVAL) => Ok(()),
+        result => result,
+    }
+}
+
 /// Waits until a file's bytes and its length are on the disk. Mode and times may not be.
 pub fn sync_data(file: &Handle) -> Result<()> {
     call!(file, sync_data())

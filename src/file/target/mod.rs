@@ -143,6 +143,15 @@ impl Target {
         Ok(Self { accept, ledger: Ledger::default(), sink })
     }
 
+    /// Reads what is there, to compare it, only while somebody waits for that: a long comparison ends with its session.
+    #[must_use]
+    pub fn while_wanted(mut self, is_wanted: impl Fn() -> bool + Send + 'static) -> Self {
+        if let Sink::Tree(tree) = &mut self.sink {
+            tree.is_wanted = Box::new(is_wanted);
+        }
+        self
+    }
+
     /// Takes one message of the sender. After an error the session is over; the target is to be dropped.
     pub fn handle(&mut self, job: Job) -> Result<(), ProtocolViolation> {
         match job {

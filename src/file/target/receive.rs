@@ -148,7 +148,7 @@ impl Tree {
         let path = incoming.path.clone();
         let expected = incoming.expected;
         let sparse = incoming.sparse;
-        let outcome = match self.is_there(&path, existing, digest) {
+        let outcome = match self.compare_existing(&path, existing, digest) {
             Err(failure) => failed(failure),
             Ok(_) if expected.is_some_and(|expected| expected != digest) => {
                 failed(Failure::new(Code::Integrity, path.as_bytes(), NOT_EXPECTED))
@@ -157,8 +157,7 @@ impl Tree {
             Ok(false) if self.rules.dry_run => Outcome::Planned,
             Ok(false) => {
                 let dir = self.dirs.open(path.split_last().0, false).ok();
-                let there = self.allocated(dir.as_deref(), &path, Some(size));
-                let owed = if sparse { 0 } else { size.saturating_sub(there) };
+                let owed = if sparse { 0 } else { self.lacking(dir.as_deref(), &path, Some(size)) };
                 self.forget_free_space();
                 match self.promise(&path, dir.as_deref(), owed) {
                     Err(failure) => failed(failure),
@@ -207,7 +206,7 @@ impl Tree {
 
     /// Whether a file that was there before, and must still be the one that was examined, has this digest. If so, it is
     /// going to be told as identical, and is synced first. protocol.md [OUTCOME-3]
-    pub(super) fn is_there(
+    pub(super) fn compare_existing(
         &mut self,
         path: &RelPath,
         examined: Existing,
@@ -218,13 +217,14 @@ impl Tree {
         let cannot = |errno| Failure::of(errno, "compare it", path.as_bytes());
         let there = write::open_file(dir.handle(), name).map_err(cannot)?;
         let before = write::stat_of(&there).map_err(cannot)?;
-        let own = digest_of(&there, self.rules.digest, &mut self.scratch).map_err(cannot)?;
+        let own =
+            digest_of(&there, self.rules.digest, &mut self.scratch, &*self.is_wanted).map_err(cannot)?;
         let after = write::stat_of(&there).map_err(cannot)?;
         if Existing::of(&before) != examined || Existing::of(&after) != examined {
             return Err(Failure::new(Code::Conflict, path.as_bytes(), "changed while it was being compared"));
         }
         if own == digest && !self.rules.dry_run {
-            self.publisher.touch_file(before.identity, there);
+            self.publisher.touch_file(before.identity, there, &dir);
         }
         Ok(own == digest)
     }
@@ -385,7 +385,8 @@ impl Tree {
         if self.rules.verify_disk {
             let cannot = |errno| Failure::of(errno, "read it back", path);
             part.sync_and_drop_cache().map_err(cannot)?;
-            if digest_of_part(part, size, self.rules.digest, &mut self.scratch).map_err(cannot)? != own {
+            let (kind, is_wanted) = (self.rules.digest, &*self.is_wanted);
+            if digest_of_part(part, size, kind, &mut self.scratch, is_wanted).map_err(cannot)? != own {
                 return Ok(Proof::Wrong("the disk gives back other bytes than were written to it"));
             }
         }
@@ -459,7 +460,8 @@ impl Receiving {
         {
             let buffer = window(scratch, gap.end - gap.start);
             let part = self.part.as_mut().ok_or(Errno::IO)?;
-            part.read_back(gap.start, buffer)?;
+            // Nobody else would get further with it.
+            part.read_back(gap.start, buffer).inspect_err(|_| part.give_up())?;
             self.cursor.feed(buffer);
             done += buffer.len() as u64;
         }
@@ -476,10 +478,16 @@ impl Piece<'_> {
     }
 }
 
-fn digest_of(file: &Handle, kind: DigestKind, scratch: &mut Vec<u8>) -> rustix::io::Result<[u8; 32]> {
+/// Ends as cancelled once `is_wanted` says so.
+fn digest_of(
+    file: &Handle,
+    kind: DigestKind,
+    scratch: &mut Vec<u8>,
+    is_wanted: &dyn Fn() -> bool,
+) -> rustix::io::Result<[u8; 32]> {
     let mut hasher = Hasher::new(kind);
     let mut offset = 0;
-    loop {
+    while is_wanted() {
         let buffer = window(scratch, u64::MAX);
         let read = write::read_at(file, buffer, offset)?;
         if read == 0 {
@@ -488,19 +496,25 @@ fn digest_of(file: &Handle, kind: DigestKind, scratch: &mut Vec<u8>) -> rustix::
         hasher.update(&buffer[..read]);
         offset += read as u64;
     }
+    Err(Errno::CANCELED)
 }
 
+/// Ends as cancelled once `is_wanted` says so.
 fn digest_of_part(
     part: &mut Part,
     size: u64,
     kind: DigestKind,
     scratch: &mut Vec<u8>,
+    is_wanted: &dyn Fn() -> bool,
 ) -> rustix::io::Result<[u8; 32]> {
     let mut hasher = Hasher::new(kind);
     let mut offset = 0;
     while offset < size {
+        if !is_wanted() {
+            return Err(Errno::CANCELED);
+        }
         let buffer = window(scratch, size - offset);
-        part.read_back(offset, buffer)?;
+        part.read_back(offset, buffer).inspect_err(|_| part.give_up())?;
         hasher.update(buffer);
         offset += buffer.len() as u64;
     }

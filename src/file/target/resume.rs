@@ -40,14 +40,13 @@ impl Tree {
             return Ok(());
         }
         let incoming = &self.open[&file];
-        let keep = self.keep(incoming).filter(|_| self.resumed < RESUMED_MAX);
+        let keep = self.keep(incoming).filter(|_| kept_count(&self.kept) < RESUMED_MAX);
         let path = incoming.path.clone();
         let left = keep.map_or(Ok(None), |keep| self.left_of(&path, &keep))?;
         let Some(receiving) = left else {
             ledger.want(file, Want::Content);
             return Ok(());
         };
-        self.resumed += 1;
         let kept = spans(receiving.placement.ranges());
         let incoming = self.open.get_mut(&file).expect("it was there above");
         tracing::info!(file, bytes = receiving.placement.placed_bytes(), "goes on with what is there");
@@ -76,6 +75,7 @@ impl Tree {
         }
         let part_len = part.size().map_err(|errno| failed(JournalError::System(errno)))?;
         part.park();
+        part.count_among(&self.kept);
         let receiving = Receiving::new(placement, self.rules.digest);
         Ok(Some(Receiving { part: Some(part), part_len, has_old_bytes: true, ..receiving }))
     }
@@ -91,13 +91,14 @@ impl Tree {
         }
     }
 
-    /// What of a file's size is allocated already, for what another session has left of it, bytes.
-    pub(super) fn allocated(&self, dir: Option<&Dir>, path: &RelPath, size: Option<u64>) -> u64 {
+    /// What a file will take of the free space, bytes: its size, less what is allocated for what another session has left.
+    pub(super) fn lacking(&self, dir: Option<&Dir>, path: &RelPath, size: Option<u64>) -> u64 {
         let is_large = size.is_some_and(|size| size >= limits::RESUME_MIN_BYTES);
-        match (dir, self.resume.filter(|_| is_large)) {
+        let there = match (dir, self.resume.filter(|_| is_large)) {
             (Some(dir), Some(owner)) => Part::allocated(dir, path.split_last().1, &owner),
             _ => 0,
-        }
+        };
+        size.unwrap_or(0).saturating_sub(there)
     }
 
     /// Goes on with one file of which the digest or the comparison is behind.
@@ -163,16 +164,14 @@ pub(super) fn new_part(
 ) -> Result<Part, Failure> {
     let name = path.split_last().1;
     match keep {
-        Some(keep) if Arc::strong_count(kept) <= KEPT_MAX => {
-            match Part::keep(Arc::clone(&dir), name, &keep) {
-                Err(JournalError::Foreign) => {}
-                result => {
-                    let mut part = result.map_err(|error| keep_failure(error, path))?;
-                    part.count_among(kept);
-                    return Ok(part);
-                }
+        Some(keep) if kept_count(kept) < KEPT_MAX => match Part::keep(Arc::clone(&dir), name, &keep) {
+            Err(JournalError::Foreign) => {}
+            result => {
+                let mut part = result.map_err(|error| keep_failure(error, path))?;
+                part.count_among(kept);
+                return Ok(part);
             }
-        }
+        },
         // What was left of it takes room that was counted as its own.
         Some(keep) => Part::remove_left(&dir, name, &keep.owner),
         None => {}
@@ -198,9 +197,14 @@ fn keep_failure(error: JournalError, path: &RelPath) -> Failure {
 
 /// Read back and hashed before anything else gets its turn, bytes.
 const WORK_BYTES: u64 = 4 << 20;
-/// Files that one session goes on with at most: each keeps its journal open. A crash leaves few of them.
-const RESUMED_MAX: usize = 64;
-/// Files besides that are kept at the same time; any further one begins anew after a cut. Well above the number that
-/// orderly peers send at once.
-pub(super) const KEPT_MAX: usize = 64;
-const _: () = assert!(KEPT_MAX >= 2 * limits::STREAMS_MAX);
+/// How many files have a share of `kept` besides the session.
+fn kept_count(kept: &Arc<()>) -> usize {
+    Arc::strong_count(kept) - 1
+}
+
+/// Files that are kept for another session at the same time, each with its journal open; any further one begins anew after
+/// a cut. Well above the number that orderly peers send at once.
+pub(super) const KEPT_MAX: usize = 128;
+/// What another session has left is gone on with while no more than these are kept: the others are for new files.
+const RESUMED_MAX: usize = KEPT_MAX / 2;
+const _: () = assert!(KEPT_MAX - RESUMED_MAX >= 2 * limits::STREAMS_MAX);

@@ -38,8 +38,6 @@ pub(super) struct Tree {
     pub(super) promised_bytes: u128,
     /// Who may go on with what is interrupted, if anybody may.
     pub(super) resume: Option<[u8; 32]>,
-    /// Files of this session that were gone on with.
-    pub(super) resumed: usize,
     /// Shared by the files that are kept for another session, and so counts them.
     pub(super) kept: Arc<()>,
     /// Files whose digest or comparison is behind, each once.
@@ -48,6 +46,8 @@ pub(super) struct Tree {
     pub(super) unclaimed: HashSet<u64>,
     /// For reading files back.
     pub(super) scratch: Vec<u8>,
+    /// Whether anybody still waits for what is read.
+    pub(super) is_wanted: Box<dyn Fn() -> bool + Send>,
     /// Free space when the current batch came, if it was asked for and the disk says.
     free_bytes: Option<Option<u64>>,
     expected: Expected,
@@ -165,11 +165,11 @@ impl Tree {
             unparked: VecDeque::new(),
             promised_bytes: 0,
             resume: None,
-            resumed: 0,
             kept: Arc::default(),
             lagging: VecDeque::new(),
             unclaimed: HashSet::new(),
             scratch: Vec::new(),
+            is_wanted: Box::new(|| true),
             free_bytes: None,
             expected: Expected::new(config.expect),
             expected_of_linked: HashMap::new(),
@@ -310,7 +310,7 @@ impl Tree {
         let existing = found.map(|found| found.expect_file(path)).transpose()?;
         let mut plan = self.wish(file.size, seen.mtime).plan(existing);
         if let (Plan::Leave(outcome), Some(expected), Some(existing)) = (&plan, expected, existing) {
-            plan = match self.is_there(path, existing, expected)? {
+            plan = match self.compare_existing(path, existing, expected)? {
                 true => Plan::Leave(Outcome::Identical),
                 false if *outcome == Outcome::Unchanged => Plan::Take(Replace::Examined(existing)),
                 false => {
@@ -334,8 +334,7 @@ impl Tree {
         let claim = if self.rules.dry_run { None } else { Some(self.claim(path)?) };
         let mut owed_bytes = 0;
         if want == Want::Content && !file.sparse {
-            let there = self.allocated(dir.as_deref(), path, file.size);
-            owed_bytes = file.size.unwrap_or(0).saturating_sub(there);
+            owed_bytes = self.lacking(dir.as_deref(), path, file.size);
             self.promise(path, dir.as_deref(), owed_bytes)?;
         }
         if self.rules.dry_run && want == Want::Content {

@@ -34,7 +34,7 @@ use std::{
     time::Duration,
 };
 
-pub use plan::{Fault, Plan};
+pub use plan::{DISK_CALLS, Fault, Plan};
 
 use host::{Core, Host};
 use net::{Datagram, Net};

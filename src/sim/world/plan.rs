@@ -110,7 +110,7 @@ pub enum Fault {
 const MS: Duration = Duration::from_millis(1);
 const PERCENT: u32 = 10_000_000;
 /// Calls on the disk within which most sessions are complete.
-const DISK_CALLS: u64 = 150;
+pub const DISK_CALLS: u64 = 150;
 
 impl Plan {
     /// A world in which nothing goes wrong: one file of a mebibyte, 50 ms, 10 Mbit/s, content on a flow from the start.

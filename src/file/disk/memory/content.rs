@@ -127,6 +127,11 @@ impl Content {
         Ok(())
     }
 
+    /// Whether bytes that a failed sync has lost are still to be told.
+    pub(super) fn has_failed(&self) -> bool {
+        self.failed.is_some()
+    }
+
     /// A sync failed: what it was to write never comes to the disk. `told` says whether the sync was one of this file.
     pub(super) fn fail_sync(&mut self, told: bool) {
         if told || !self.unsafe_pages.is_empty() || !self.unsafe_sizes.is_empty() {

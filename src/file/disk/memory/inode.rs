@@ -149,6 +149,11 @@ impl Inode {
         }
     }
 
+    /// As [`Content::has_failed`].
+    pub(super) fn has_failed(&self) -> bool {
+        matches!(&self.body, Body::File(content) if content.has_failed())
+    }
+
     /// A sync failed; `told` says whether it was one of this file.
     pub(super) fn fail_sync(&mut self, told: bool) {
         if let Body::File(content) = &mut self.body {

@@ -391,6 +391,70 @@ fn sums_that_were_not_asked_for_end_the_session() {
     assert!(target.handle(Job::Sums { file: 0, first: 0, sums: vec![1] }).is_err());
 }
 
+#[test]
+fn what_was_on_its_way_when_a_sync_failed_is_not_told_as_done() {
+    let memory = Memory::new(CAPACITY_BYTES);
+    let mut target = open(&memory, 1);
+    let entries = (0..30).map(|n| file_entry(&format!("f{n}"), 10)).collect();
+    target.handle(Job::Entries { first: 0, entries }).unwrap();
+    let send = |target: &mut Target, file: u64| {
+        target.handle(Job::Data { file, offset: 0, bytes: vec![7; 10] }).unwrap();
+    };
+    let end = |target: &mut Target, file: u64| {
+        target.handle(Job::End { file, size: 10, digest: digest(&[7; 10]) }).unwrap();
+    };
+    (0..30).for_each(|file| send(&mut target, file));
+    (0..15).for_each(|file| end(&mut target, file));
+    memory.fail_all(Call::SyncFileSystem, Fault::Error(Errno::IO));
+    target.handle(Job::Idle).unwrap();
+    memory.heal();
+    let first = outcomes(&mut target);
+    assert!(first.len() == 15 && first.iter().all(|(_, o)| matches!(o, Outcome::Failed { .. })), "{first:?}");
+
+    (15..30).for_each(|file| end(&mut target, file));
+    target.handle(Job::Idle).unwrap();
+
+    let left = memory.crash(1).root();
+    for (file, outcome) in outcomes(&mut target) {
+        if outcome == Outcome::Done {
+            let file = write::open_file(&left, format!("f{file}").as_bytes()).unwrap();
+            let mut bytes = [0; 10];
+            write::read_at(&file, &mut bytes, 0).unwrap();
+            assert_eq!(bytes, [7; 10], "told as done, and lost");
+        }
+    }
+}
+
+#[test]
+fn what_cannot_be_read_back_is_not_gone_on_with_again() {
+    let memory = cut_at(3 * MIB);
+    let mut target = open(&memory, 1);
+    announce(&mut target, SIZE);
+    memory.fail_all(Call::Read, Fault::Error(Errno::IO));
+    while target.has_work() {
+        target.handle(Job::Work).unwrap();
+    }
+    let said = told(&mut target);
+    assert!(matches!(said[..], [Outcome::Failed { .. }]), "{said:?}");
+    drop(target);
+    memory.heal();
+
+    assert_eq!(names(&memory), Vec::<String>::new());
+}
+
+#[test]
+fn a_lock_that_cannot_be_had_for_a_moment_costs_nothing_that_is_there() {
+    let memory = cut_at(3 * MIB);
+    let mut target = open(&memory, 1);
+    memory.fail_all(Call::TryLock, Fault::Error(Errno::NOLCK));
+    announce(&mut target, SIZE);
+    memory.heal();
+    drop(target);
+
+    let mut target = open(&memory, 1);
+    assert_eq!(announce(&mut target, SIZE), [resume(&[(0, 3 * MIB)])]);
+}
+
 /// A disk on which a session was cut after so many bytes.
 fn cut_at(bytes: usize) -> Memory {
     let memory = Memory::new(CAPACITY_BYTES);

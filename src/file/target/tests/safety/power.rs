@@ -76,7 +76,7 @@ fn what_a_failed_session_left_is_safe_before_it_is_told_as_there() {
             let left = memory.kill();
             let told = again.run(&left).unwrap();
 
-            // That the sync of a whole file system failed is told by the next sync of each file too.
+            // What a sync of the whole file system has lost is told by the next sync of each file.
             let may_fail = memory.calls()[call] == Call::SyncFileSystem;
             assert!(may_fail || told.iter().all(|(_, outcome)| is_good(outcome)), "call {call}: {told:?}");
             for seed in 0..SEEDS {
