@@ -288,6 +288,23 @@ fn udp_that_is_blocked_in_mid_transfer_ends_with_an_error_and_no_hang() {
 }
 
 #[test]
+fn udp_that_passes_one_way_only_is_blocked_also_when_the_server_says_so() {
+    // The client hears the server, whose content nobody acknowledges: protocol.md [FLOW-7]
+    let (here, there) = (Place::new(), Place::new());
+    there.write("file", noise(5, 20_000_000));
+    let serve = there.listen(["serve", ".", "--timeout", "3s", "--rate", "40mbit"]);
+    let treatment = |is_from_client: bool, count: u64, datagram: &[u8]| {
+        if is_from_client && count > 20 { Vec::new() } else { vec![datagram.to_vec()] }
+    };
+    let relay = Relay::start(serve.address(), Box::new(treatment));
+    let ticket = serve.over(relay.proxy.address).replace('#', "/file#");
+
+    let got = here.start(["get", &ticket].into_iter().chain(UDP)).end().with(11);
+
+    assert!(got.stderr.contains("UDP"), "{}", got.stderr);
+}
+
+#[test]
 fn who_receives_over_udp_is_told_of_a_small_buffer_and_nobody_else() {
     let (here, there) = (Place::new(), Place::new());
     here.write("file", noise(10, 100_000));

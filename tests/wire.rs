@@ -159,7 +159,7 @@ fn what_no_value_encodes_to_is_malformed() {
     assert!(bend("auth-key", 0, &[3]).is_ok());
     assert_eq!(bend("auth-key", 0, &[4]), Err(()), "a method that does not exist");
     assert_eq!(bend("auth-key", 3, &[1]), Err(()), "a variant beyond 16 bits");
-    assert_eq!(bend("close-done", 0, &[14]), Err(()), "a code that does not exist");
+    assert_eq!(bend("close-done", 0, &[15]), Err(()), "a code that does not exist");
     assert_eq!(bend("close-refused", text_at, &[0xff]), Err(()), "a text that is not UTF-8");
     for length in [u64::MAX, 1 << 63, 1 << 40, 1 << 17, 6] {
         assert_eq!(bend("want", 0, &length.to_le_bytes()), Err(()), "{length} wants");

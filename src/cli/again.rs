@@ -16,6 +16,7 @@ use crate::{
         clock,
         error::{Cause, RunError},
         home::Home,
+        report::Report,
     },
     security::Address,
     units,
@@ -69,11 +70,10 @@ pub fn client_session(
             if let Some(last) = &last {
                 client.follow(last);
             }
-            let running = client.running();
+            let (running, begun) = (client.running(), clock::now());
             let ended = watch(client.run(&decide), &running, signal.as_mut(), out).await;
-            let (was_open, has_moved) = (ended.session.is_some(), ended.report.bytes_moved > 0);
-            let is_first = last.is_none();
-            let ended = match last.take() {
+            let attempt = Attempt::of(&ended.report, clock::now().duration_since(begun));
+            let mut ended = match last.take() {
                 None => ended,
                 Some(before) => ended.after(before),
             };
@@ -84,7 +84,7 @@ pub fn client_session(
                 // The session had lost its connection before.
                 return Ok(interrupted_after(ended));
             }
-            let Some(pause) = loss.next_pause(was_open && (has_moved || is_first)) else { return Ok(ended) };
+            let Some(pause) = loss.next_pause(&attempt) else { return Ok(ended) };
             if loss.is_news() {
                 let most = units::duration(loss.most());
                 out.say(&format!("{error}; trying to go on, for up to {most}"));
@@ -93,6 +93,7 @@ pub fn client_session(
                 () = sleep(pause) => {}
                 () = &mut signal => return Ok(interrupted_after(ended)),
             }
+            ended.report.elapsed_s += pause.as_secs_f64();
             last = Some(ended);
         }
     });
@@ -108,11 +109,28 @@ fn interrupted_after(mut ended: Ended) -> Ended {
     ended
 }
 
+/// A session that was cut, or one that there never was.
+struct Attempt {
+    took: Duration,
+    has_moved: bool,
+    /// What stands there for good, as far as it came: files, then bytes of an unfinished one that it began behind.
+    standing: (u64, u64),
+}
+
+impl Attempt {
+    fn of(report: &Report, took: Duration) -> Self {
+        let files = report.files + report.unchanged + report.identical + report.kept;
+        Self { took, has_moved: report.bytes_moved > 0, standing: (files, report.bytes_resumed) }
+    }
+}
+
 /// A lost connection, and how long it is waited for.
 struct Loss {
     patience: Patience,
-    /// Since when there is none.
-    since: Option<std::time::Instant>,
+    /// How long it was waited for: pauses, and attempts in which nothing moved.
+    waited: Duration,
+    /// The most that stood there behind an attempt; `None` before the first loss.
+    best: Option<(u64, u64)>,
     /// A session was open once.
     was_open: bool,
     pause: Duration,
@@ -122,7 +140,8 @@ struct Loss {
 
 impl Loss {
     fn new(patience: Patience) -> Self {
-        Self { patience, since: None, was_open: false, pause: limits::RETRY_PAUSE_MIN, attempts: 0 }
+        let (waited, pause) = (Duration::ZERO, limits::RETRY_PAUSE_MIN);
+        Self { patience, waited, best: None, was_open: false, pause, attempts: 0 }
     }
 
     /// Whether what ended the session may pass.
@@ -144,19 +163,22 @@ impl Loss {
         }
     }
 
-    /// How long to wait before the next attempt; `None` when it is time to give up.
-    fn next_pause(&mut self, has_moved: bool) -> Option<Duration> {
-        let now = clock::now();
-        if has_moved || self.since.is_none() {
-            (self.since, self.pause, self.attempts) = (Some(now), limits::RETRY_PAUSE_MIN, 0);
+    /// How long to wait before the next attempt; `None` when it is time to give up. It is another loss only if more stands
+    /// there than before: a file that is cut in each session before anything of it is kept moves bytes for ever.
+    fn next_pause(&mut self, attempt: &Attempt) -> Option<Duration> {
+        if self.best.is_none_or(|best| attempt.standing > best) {
+            self.best = Some(attempt.standing);
+            (self.waited, self.pause, self.attempts) = (Duration::ZERO, limits::RETRY_PAUSE_MIN, 0);
+        } else if !attempt.has_moved {
+            self.waited += attempt.took;
         }
         self.attempts += 1;
         // Clients that lost the same server do not all come back at once.
         let spread = f64::from(u16::from_le_bytes(clock::random())) / f64::from(u16::MAX);
         let pause = self.pause.mul_f64(0.5 + 0.5 * spread);
         self.pause = (self.pause * 2).min(limits::RETRY_PAUSE_MAX);
-        let until = self.since? + self.most();
-        (now + pause <= until).then_some(pause)
+        self.waited += pause;
+        (self.waited <= self.most()).then_some(pause)
     }
 
     fn most(&self) -> Duration {
@@ -169,5 +191,51 @@ impl Loss {
     /// Whether this is the first attempt after a loss.
     fn is_news(&self) -> bool {
         self.attempts == 1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINUTE: Patience = Patience::For(None);
+
+    #[test]
+    fn who_gets_on_is_never_given_up() {
+        let mut loss = Loss::new(MINUTE);
+        let standing = (0..1000).map(|at| (at / 10, at % 10));
+        for standing in standing {
+            let pause = loss.next_pause(&cut(30, true, standing)).unwrap();
+            assert!(loss.is_news() && pause <= limits::RETRY_PAUSE_MIN, "each loss is a new one");
+        }
+    }
+
+    #[test]
+    fn what_moves_and_never_stays_is_given_up_after_pauses_that_grow() {
+        let mut loss = Loss::new(MINUTE);
+        let pauses: Vec<_> =
+            std::iter::from_fn(|| loss.next_pause(&cut(20, true, (3, 0)))).take(1000).collect();
+
+        assert!(pauses.len() < 100, "{pauses:?}");
+        assert!(pauses.iter().sum::<Duration>() <= limits::RETRY_FOR);
+        assert!(pauses.last() > pauses.first());
+    }
+
+    #[test]
+    fn a_long_session_behind_a_short_one_takes_nothing_of_the_patience() {
+        let mut loss = Loss::new(MINUTE);
+        assert!(loss.next_pause(&cut(1, false, (0, 0))).is_some());
+        assert!(loss.next_pause(&cut(1200, true, (0, 0))).is_some());
+    }
+
+    #[test]
+    fn attempts_without_a_session_are_waited_for_as_long_as_is_asked() {
+        let mut loss = Loss::new(Patience::For(Some(Duration::from_secs(20))));
+        let count = std::iter::from_fn(|| loss.next_pause(&cut(3, false, (0, 0)))).take(1000).count();
+        assert!((3..=7).contains(&count), "{count}");
+    }
+
+    fn cut(took_s: u64, has_moved: bool, standing: (u64, u64)) -> Attempt {
+        Attempt { took: Duration::from_secs(took_s), has_moved, standing }
     }
 }

@@ -174,7 +174,8 @@ pub async fn dial(
     if let Some(congestion) = congestion {
         congestion.apply(&SockRef::from(&socket))?;
     }
-    segments.apply(&SockRef::from(&socket))?;
+    // Without it the path may still carry what is sent.
+    let _ = segments.apply(&SockRef::from(&socket));
     let tcp = socket.connect(address).await?;
     tcp.set_nodelay(true)?;
     Ok(tcp)

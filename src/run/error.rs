@@ -63,18 +63,16 @@ impl Cause {
             Code::Incompatible => Self::Incompatible,
             Code::TimedOut => Self::TimedOut,
             Code::Interrupted => Self::Interrupted,
+            Code::UdpBlocked => Self::UdpBlocked,
         }
     }
 
     /// How this failure is told to the peer.
     pub fn code(self) -> Code {
         match self {
-            Self::Unexpected
-            | Self::Usage
-            | Self::SomeFailed
-            | Self::NothingToDo
-            | Self::Connection
-            | Self::UdpBlocked => Code::Internal,
+            Self::Unexpected | Self::Usage | Self::SomeFailed | Self::NothingToDo | Self::Connection => {
+                Code::Internal
+            }
             Self::NotAllowed => Code::NotAllowed,
             Self::Integrity => Code::Integrity,
             Self::SourceChanged => Code::SourceChanged,
@@ -85,6 +83,7 @@ impl Cause {
             Self::Incompatible => Code::Incompatible,
             Self::TimedOut => Code::TimedOut,
             Self::Interrupted => Code::Interrupted,
+            Self::UdpBlocked => Code::UdpBlocked,
         }
     }
 }

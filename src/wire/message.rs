@@ -240,6 +240,8 @@ pub enum Code {
     TimedOut,
     /// A person or a service manager asked for the end.
     Interrupted,
+    /// Content was to go over UDP alone, and the path does not carry it.
+    UdpBlocked,
 }
 
 /// FILE_FAILED, sender to receiver: this file will not be completed.

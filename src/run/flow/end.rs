@@ -118,6 +118,8 @@ enum Outcome {
     Silent,
     /// The congestion controller gave up.
     Unfit,
+    /// TCP moves content faster.
+    Slower,
     /// The peer broke the protocol.
     Broken(FlowError),
 }
@@ -262,7 +264,7 @@ impl End {
         };
         self.session.meter.add_wire(wire_bytes);
         let error = match outcome {
-            Outcome::Done => None,
+            Outcome::Done | Outcome::Slower => None,
             Outcome::Silent => Some(blocked_or_lost(&self.session.peer(), self.session.tcp_silent_for())),
             Outcome::Unfit => {
                 let text = format!("{}: the path does not carry the rate asked for", self.session.peer());
@@ -276,7 +278,9 @@ impl End {
                 if !self.config.is_only && self.session.has_only() && !self.session.is_over() {
                     let why = match outcome {
                         Outcome::Silent => "UDP has gone silent",
-                        Outcome::Unfit | Outcome::Broken(_) => "UDP was slower",
+                        Outcome::Unfit => "the path does not carry the rate asked for",
+                        Outcome::Slower => "UDP was slower",
+                        Outcome::Broken(_) => "what came over UDP broke the protocol",
                         Outcome::Done => "the other end has given UDP up",
                     };
                     self.session.note_move("tcp", why.to_owned());
@@ -315,7 +319,7 @@ impl End {
             {
                 look_at = now + LOOK_EVERY;
                 if self.choose(now, sender, &mut choice) == Turn::ToTcp {
-                    return Outcome::Unfit;
+                    return Outcome::Slower;
                 }
             }
             if self.transmit(core, &mut out) {
@@ -477,7 +481,7 @@ impl End {
     fn say_goodbye(&self, outcome: &Outcome) {
         let reason = match outcome {
             Outcome::Done => CloseReason::Done,
-            Outcome::Silent | Outcome::Unfit => CloseReason::Unfit,
+            Outcome::Silent | Outcome::Unfit | Outcome::Slower => CloseReason::Unfit,
             Outcome::Broken(_) => CloseReason::Violation,
         };
         let mut core = self.lock();
@@ -491,7 +495,7 @@ impl End {
 }
 
 /// Why a flow is silent: where TCP is heard, UDP is blocked; where nothing is heard, the path is gone, and may come back.
-fn blocked_or_lost(peer: &str, tcp_silent_for: Duration) -> RunError {
+pub(super) fn blocked_or_lost(peer: &str, tcp_silent_for: Duration) -> RunError {
     if tcp_silent_for >= TCP_SILENT {
         return RunError::link(peer, &LinkError::Silent(tcp_silent_for));
     }

@@ -17,7 +17,7 @@ use super::{
         session::{Role, Session},
         wait,
     },
-    end::{BLOCKED, EndConfig, emptied},
+    end::{EndConfig, blocked_or_lost, emptied},
     hub::{Intake, Shared},
     patience::blocked_after,
 };
@@ -198,7 +198,7 @@ impl RawFlow {
         match outcome {
             Outcome::Done => {}
             Outcome::Silent => {
-                self.session.fail(RunError::new(Cause::UdpBlocked, format!("{peer}: {BLOCKED}")));
+                self.session.fail(blocked_or_lost(&peer, self.session.tcp_silent_for()));
             }
             Outcome::Broken(error) => self.session.fail(RunError::violation(&peer, &error)),
         }
