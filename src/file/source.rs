@@ -173,12 +173,20 @@ impl OpenSource {
     }
 
     /// The CRC-32C of so many blocks of `limits::SUM_BLOCK_BYTES`, from the one with number `first` on; all of them are
-    /// in the file.
-    pub fn sums(&self, first: u64, count: u64) -> Result<Vec<u32>, SourceError> {
+    /// in the file. `None` when that is not wanted any more.
+    pub fn sums_while(
+        &self,
+        first: u64,
+        count: u64,
+        is_wanted: impl Fn() -> bool,
+    ) -> Result<Option<Vec<u32>>, SourceError> {
         let size = self.identity.size;
         let mut buffer = Vec::new();
         let mut sums = Vec::new();
         for number in first..first + count {
+            if !is_wanted() {
+                return Ok(None);
+            }
             let offset = number * limits::SUM_BLOCK_BYTES;
             let len =
                 usize::try_from(limits::SUM_BLOCK_BYTES.min(size - offset)).expect("a block fits memory");
@@ -188,7 +196,7 @@ impl OpenSource {
             sums.push(crc32c(&buffer));
         }
         unchanged(&self.identity, &read::stat(&self.file)?.identity)?;
-        Ok(sums)
+        Ok(Some(sums))
     }
 
     /// Reads a part again that `next` gave out, here or when the same origin was open before: the same bytes, by

@@ -303,15 +303,12 @@ impl Reader {
     fn sums(&mut self, file: u64, found: &Found, first: u64, count: u64) {
         let span = Span::begin();
         let opened = self.sources.open(&found.origin, self.reading.digest, self.session.chunk_bytes());
-        // Block by block, so that it ends with the session.
-        let sums = opened.and_then(|open| {
-            let blocks = (first..first + count).take_while(|_| !self.session.is_over());
-            blocks.map(|block| open.sums(block, 1)).collect::<Result<Vec<_>, _>>()
-        });
+        let sums = opened.and_then(|open| open.sums_while(first, count, || !self.session.is_over()));
         self.session.meter.add(Wait::Source, span.blocked());
-        match sums.map(|sums| sums.concat()) {
+        match sums {
+            Ok(None) => return,
             _ if self.session.is_over() => return,
-            Ok(sums) => self.ready.push(Piece::Sums(Sums { file, first, sums })),
+            Ok(Some(sums)) => self.ready.push(Piece::Sums(Sums { file, first, sums })),
             Err(error) => self.failed(file, &found.entry.name, &error),
         }
         self.flush();
