@@ -95,7 +95,7 @@ struct Waiting {
 pub struct Publisher {
     /// Whether anything is synced at all.
     sync: bool,
-    /// Whether each file is synced alone however many there are: there is no sync of a file system, or one has failed.
+    /// Whether each file is synced alone however many there are: there is no sync of a file system, or a sync has failed.
     syncs_each: bool,
     /// Wait for their names.
     ready: Vec<Waiting>,
@@ -191,6 +191,8 @@ impl Publisher {
     fn name(&mut self, ready: Ready, synced: Result<(), Errno>) -> Result<(), Failure> {
         let Ready { mut part, path, name, replace, .. } = ready;
         if let Err(errno) = synced {
+            // The next sync of the file system would tell it once more, of files that have nothing to do with it.
+            self.syncs_each = true;
             part.give_up();
             return Err(cannot_sync(errno, &path));
         }
