@@ -839,12 +839,17 @@ impl<S: Clone> Sender<S> {
 
     /// Content was lost with a control connection whose place another takes. protocol.md [REJOIN-4]
     pub fn on_content_lost(&mut self, file: u64, offset: u64) {
-        let Some(sent) = self.in_flight.remove(&(file, offset)) else { return };
+        let Some(sent) = self.in_flight.get(&(file, offset)) else { return };
         self.sent_bytes -= sent.len;
         if let Some(on) = self.sent_on.get_mut(&sent.carrier) {
             *on -= sent.len;
         }
-        self.requeue(file, offset, sent);
+        // A flow that it was sent over before may have told so late.
+        if !sent.is_placed
+            && let Some(sent) = self.in_flight.remove(&(file, offset))
+        {
+            self.requeue(file, offset, sent);
+        }
     }
 
     fn requeue(&mut self, file: u64, offset: u64, sent: Sent) {

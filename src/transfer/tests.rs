@@ -1188,6 +1188,33 @@ fn what_a_flow_tells_first_feedback_tells_once_more() {
     assert_violation(sender.handle_frame(credit(6, &[])));
 }
 
+#[test]
+fn what_a_flow_has_told_late_is_not_sent_again_though_the_control_connection_lost_it() {
+    // protocol.md [REJOIN-4]; a stream cannot be read again.
+    const FLOW: Carrier = limits::FLOW_NUMBER_MIN;
+    let mut sender = sending(&[Kind::Stream]);
+    sender.handle_frame(want(0, Want::Content)).unwrap();
+    sender.handle_frame(credit(100, &[])).unwrap();
+    assert!(sender.poll_job().is_some(), "to read it");
+    sender.set_only(Some(FLOW));
+    sender.on_piece(data(0, 0, 5, true));
+    assert!(sender.poll_frame(FLOW).is_some());
+    sender.on_carrier_down(FLOW);
+    sender.set_only(None);
+    sender.handle_frame(stream_end(FLOW, 0)).unwrap();
+    assert!(
+        drain(&mut sender).iter().any(|frame| matches!(frame, Frame::Data { .. })),
+        "it is sent once more"
+    );
+
+    sender.on_flow_placed(0, 0);
+    sender.on_content_lost(0, 0);
+
+    assert!(sender.poll_job().is_none(), "nothing is read again");
+    assert_eq!((sender.sent_bytes(), sender.placed_bytes()), (0, 5));
+    sender.handle_frame(credit(105, &[(0, 0, 5)])).unwrap();
+}
+
 const WINDOW: u64 = 1000;
 
 /// A sender that has announced these.
