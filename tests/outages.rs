@@ -3,7 +3,7 @@
 //!
 //! | fault | test |
 //! |---|---|
-//! | blackout | `a_blackout_beyond_the_idle_time_is_outlived`; 60 s: campaign `outages` |
+//! | blackout | `a_blackout_within_the_idle_time_costs_no_session`, `a_blackout_beyond_the_idle_time_is_outlived`; 60 s: campaign `outages` |
 //! | nothing passes one way | `a_link_that_is_dark_one_way_is_outlived`; 20 s: campaign |
 //! | half-open: a peer that is silent and not gone | `a_peer_that_falls_asleep_and_wakes_is_gone_on_with`, `a_connection_on_which_nothing_passes_is_made_again`; `hostile`: `a_peer_that_sleeps_is_given_up_after_the_timeout` |
 //! | reset | `a_reset_connection_is_made_again`; `resume`: `a_connection_that_is_cut_…`; of one of several: `streams` |
@@ -43,6 +43,7 @@ mod links {
         back: "rtt=20ms,rate=8mbit",
         transport: "auto",
         way: "send",
+        is_piped: false,
         options: "--timeout 3s --retry-for 40s",
         of_server: "--timeout 3s",
         bytes: 6_000_000,
@@ -57,6 +58,31 @@ mod links {
         {
             assert!(crossed.dropped("dropped_blackout") > 0, "{crossing:?}");
             crossed.goes_well();
+        }
+    }
+
+    #[test]
+    fn a_blackout_within_the_idle_time_costs_no_session() {
+        // protocol.md [REJOIN-3]: the path is silent, and not TCP alone.
+        let dark = |dark, transport, is_piped| Crossing {
+            there: dark,
+            back: dark,
+            transport,
+            is_piped,
+            bytes: 6_000_000,
+            ..Crossing::default()
+        };
+        let (four, eight) = ("rtt=20ms,rate=8mbit,blackout=4s+4s", "rtt=20ms,rate=8mbit,blackout=4s+8s");
+        let crossings = [
+            dark(four, "auto", true),
+            dark(four, "udp", true),
+            dark(four, "auto", false),
+            dark(eight, "udp", true),
+        ];
+        for (crossing, crossed) in at_once(&crossings) {
+            assert!(crossed.dropped("dropped_blackout") > 0, "{crossing:?}");
+            let crossed = crossed.goes_well();
+            assert_eq!(crossed.report["sessions"], 1, "{crossing:?}: {crossed}");
         }
     }
 

@@ -63,6 +63,11 @@ impl Wire {
         clock::now().duration_since(self.start)
     }
 
+    /// When the last byte came, or the socket was last left unread on purpose.
+    fn heard_at(&self) -> Instant {
+        self.start + self.link.last_heard()
+    }
+
     /// Writes what the socket takes; `false` when it takes no more although there is more.
     pub fn write_some(&mut self) -> io::Result<bool> {
         let mut out = TryWrite(&self.tcp);
@@ -173,8 +178,7 @@ pub async fn run(mut wire: Wire, carrier: Carrier, session: &Arc<Session>) {
 /// Runs the control connection of this turn until it or the session ends; returns whether the session goes on.
 pub async fn run_control(mut wire: Wire, turn: u32, session: &Arc<Session>) -> bool {
     let result = couple(&mut wire, CONTROL, turn, session).await;
-    let silent_for = wire.now().saturating_sub(wire.link.last_heard());
-    session.detach_control(turn, silent_for, result.err().map(|error| error.into_run(&session.peer())));
+    session.detach_control(turn, wire.heard_at(), result.err().map(|error| error.into_run(&session.peer())));
     let is_over = session.is_over();
     if is_over {
         // Whoever is told why may come again at once, and then the names are free.
@@ -241,9 +245,8 @@ async fn drive(
             if let Some(info) = net::tcp_info(&wire.tcp) {
                 session.note_tcp(carrier, info);
             }
-            let silent_for = now.saturating_sub(wire.link.last_heard());
-            if carrier == CONTROL && session.is_control_lost(silent_for) {
-                return Err(LinkError::Silent(silent_for).into());
+            if carrier == CONTROL && session.is_control_lost(wire.heard_at()) {
+                return Err(LinkError::Silent(now.saturating_sub(wire.link.last_heard())).into());
             }
         }
         if carrier == CONTROL && !session.has_turn(turn) {
@@ -251,7 +254,7 @@ async fn drive(
         }
         let wants_input = session.wants_input();
         let is_open = !wants_input || wire.read_some(READ_BYTES)?;
-        session.note_tcp_heard(now.saturating_sub(wire.link.last_heard()));
+        session.note_tcp_heard(wire.heard_at());
         while let Some(frame) = wire.link.poll_frame() {
             session.on_frame(carrier, frame);
         }

@@ -8,21 +8,23 @@
 //!   session   frames in and out, waits of threads, ends
 //!   control   how it outlives its control connection
 //!   flows     what flows over UDP ask of it and tell it
+//!   heard     when something of the peer came last
 //! ```
 
 mod control;
 mod flows;
+mod heard;
 
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::{
         Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
         atomic::{
-            AtomicBool, AtomicU64, AtomicUsize,
+            AtomicBool, AtomicUsize,
             Ordering::{Acquire, Relaxed, Release},
         },
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tokio::sync::Notify;
@@ -130,8 +132,8 @@ pub struct Session {
     travel: Mutex<(Travel, Vec<String>)>,
     heard: Notify,
     is_heard: AtomicBool,
-    /// When something came last over TCP, on the meter's clock, microseconds.
-    heard_at_us: AtomicU64,
+    /// When something of the peer came last; behind a lock of its own, since each batch from the network moves it.
+    heard_last: Mutex<heard::Heard>,
     /// Another session of the same client has taken its place.
     is_superseded: AtomicBool,
     /// A control connection has ended.
@@ -179,7 +181,7 @@ impl Session {
             travel: Mutex::default(),
             heard: Notify::new(),
             is_heard: AtomicBool::new(false),
-            heard_at_us: AtomicU64::new(0),
+            heard_last: Mutex::new(heard::Heard::new(clock::now())),
             is_superseded: AtomicBool::new(false),
             control_left: Notify::new(),
             ended: Notify::new(),
@@ -242,10 +244,10 @@ impl Session {
         notify
     }
 
-    /// The control connection of this turn is gone, from which nothing came for so long.
-    pub fn detach_control(&self, turn: u32, silent_for: Duration, error: Option<RunError>) {
+    /// The control connection of this turn is gone, whose last byte came at `heard_at`.
+    pub fn detach_control(&self, turn: u32, heard_at: Instant, error: Option<RunError>) {
         self.lock_carriers().remove(&CONTROL);
-        if self.leave_control(turn, silent_for, error.as_ref()) {
+        if self.leave_control(turn, heard_at, error.as_ref()) {
             return;
         }
         match error {
@@ -532,21 +534,29 @@ impl Session {
         self.is_superseded.load(Relaxed)
     }
 
-    /// A connection has been silent for so long.
-    pub fn note_tcp_heard(&self, silent_for: Duration) {
-        let at = self.meter.elapsed().saturating_sub(silent_for);
-        self.heard_at_us.fetch_max(u64::try_from(at.as_micros()).unwrap_or(u64::MAX), Relaxed);
+    /// The last byte on a connection came then.
+    pub fn note_tcp_heard(&self, at: Instant) {
+        self.lock_heard().on_tcp(at);
+    }
+
+    /// Something came on a flow of any kind.
+    pub fn note_udp_heard(&self, at: Instant) {
+        self.lock_heard().on_udp(at);
+    }
+
+    /// Something came on the flow.
+    pub fn note_flow_heard(&self, at: Instant) {
+        self.lock_heard().on_flow(at);
     }
 
     /// For how long nothing came, over TCP or UDP.
     pub fn silent_for(&self) -> Duration {
-        let tcp = self.tcp_silent_for();
-        self.lock().control.udp_silent_for().map_or(tcp, |udp| udp.min(tcp))
+        self.lock_heard().silent_for(clock::now())
     }
 
     /// For how long nothing came on any connection, whatever its flow brings.
     pub fn tcp_silent_for(&self) -> Duration {
-        self.meter.elapsed().saturating_sub(Duration::from_micros(self.heard_at_us.load(Relaxed)))
+        self.lock_heard().tcp_silent_for(clock::now())
     }
 
     /// Whether it has ended.
@@ -648,6 +658,10 @@ impl Session {
 
     fn lock_carriers(&self) -> MutexGuard<'_, BTreeMap<Carrier, Wakes>> {
         self.carriers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_heard(&self) -> MutexGuard<'_, heard::Heard> {
+        self.heard_last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -919,17 +933,21 @@ mod tests {
     }
 
     #[test]
-    fn who_is_heard_over_udp_alone_is_not_silent() {
-        // protocol.md [RESUME-4]
-        for note in [Session::note_flow_heard, Session::note_udp_heard] {
+    fn a_control_connection_is_left_behind_where_the_flow_goes_on_and_not_where_the_path_is_silent() {
+        // protocol.md [REJOIN-3]
+        let is_lost = |note: fn(&Session, Instant)| {
             let session = Session::new(Role::Sender(Sender::new(false)), None, "there", Arc::default());
-            let ahead = clock::now() + Duration::from_secs(3600);
+            session.keep_control();
+            let start = clock::now();
+            for seconds in 0..=10 {
+                note(&session, start + Duration::from_secs(seconds));
+            }
+            session.is_control_lost(start)
+        };
 
-            note(&session, ahead);
-
-            assert_eq!(session.silent_for(), Duration::ZERO);
-            assert_eq!(session.heard_at_us.load(Relaxed), 0, "TCP was not heard");
-        }
+        assert!(is_lost(Session::note_flow_heard));
+        assert!(!is_lost(Session::note_udp_heard), "a raw flow keeps no session");
+        assert!(!is_lost(Session::note_tcp_heard));
     }
 
     #[test]

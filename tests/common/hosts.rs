@@ -21,6 +21,8 @@ pub struct Crossing<'a> {
     pub transport: &'a str,
     /// Who has the content: `send` or `get`.
     pub way: &'a str,
+    /// The client sends what comes in on its standard input, which no second session can ask for again.
+    pub is_piped: bool,
     /// Further options of the client.
     pub options: &'a str,
     /// Further options of the server.
@@ -57,6 +59,7 @@ impl Default for Crossing<'_> {
             back: CLEAN,
             transport: "auto",
             way: "send",
+            is_piped: false,
             options: "",
             of_server: "",
             bytes: 8_000_000,
@@ -78,10 +81,11 @@ impl Crossing<'_> {
     pub fn run(&self) -> Crossed {
         let (here, there) = (Place::in_memory(), Place::in_memory());
         let content = noise(self.bytes as u64, self.bytes);
-        let (source, target, serve, client) = match self.way {
-            "send" => (&here, &there, "recv .", "send file"),
-            "get" => (&there, &here, "offer file", "get"),
-            other => panic!("{other} is no way"),
+        let (source, target, serve, client) = match (self.way, self.is_piped) {
+            ("send", false) => (&here, &there, "recv .", "haul send file"),
+            ("send", true) => (&here, &there, "recv .", "cat file | haul send - --name file"),
+            ("get", false) => (&there, &here, "offer file", "haul get"),
+            (other, is_piped) => panic!("{other} is no way, piped: {is_piped}"),
         };
         source.write("file", &content);
         let ticket = here.path("../ticket");
@@ -105,7 +109,7 @@ impl Crossing<'_> {
         let command = format!(
             "{}; {place} sh -c 'while :; do cat /proc/uptime /proc/net/dev; sleep 0.1; done' > ../seen & \
              while [ ! -s $TICKET ]; do sleep 0.05; done; ({}) > ../done 2>&1 & \
-             haul {client} @$TICKET --json --transport {} {} > ../result 2> ../said",
+             {client} @$TICKET --json --transport {} {} > ../result 2> ../said",
             cleaned(&here),
             self.meanwhile,
             self.transport,

@@ -30,12 +30,8 @@ pub(super) struct Control {
     turn: u32,
     /// Which of them is there.
     attached: Option<u32>,
-    /// Since when there is none, and why.
+    /// Since when it counts as gone, and why.
     lost: Option<(Instant, RunError)>,
-    /// Between which times the flow was heard without a long break.
-    flow_heard: Option<(Instant, Instant)>,
-    /// When something came last over UDP, on a flow of any kind.
-    udp_heard: Option<Instant>,
 }
 
 impl Session {
@@ -54,24 +50,6 @@ impl Session {
         self.lock().control.log.forget();
     }
 
-    /// Something came on a flow of any kind.
-    pub fn note_udp_heard(&self, at: Instant) {
-        let heard = &mut self.lock().control.udp_heard;
-        *heard = (*heard).max(Some(at));
-    }
-
-    /// Something came on the flow.
-    pub fn note_flow_heard(&self, at: Instant) {
-        self.note_udp_heard(at);
-        let heard = &mut self.lock().control.flow_heard;
-        *heard = match *heard {
-            Some((since, last)) if at.duration_since(last) < limits::FLOW_FRESH => {
-                Some((since, at.max(last)))
-            }
-            _ => Some((at, at)),
-        };
-    }
-
     /// Whether it lives without a control connection.
     pub fn is_adrift(&self) -> bool {
         self.lock().control.lost.is_some()
@@ -82,17 +60,18 @@ impl Session {
         self.lock().control.turn == turn
     }
 
-    /// Whether a control connection that has been silent for so long counts as lost, since UDP is not silent.
+    /// Whether a control connection whose last byte came at `heard_at` counts as lost, since UDP is not silent.
     /// protocol.md [REJOIN-3]
-    pub fn is_control_lost(&self, silent_for: Duration) -> bool {
+    pub fn is_control_lost(&self, heard_at: Instant) -> bool {
         let is_client = self.flows.get().is_some_and(|host| host.side == Side::Client);
         let most = if is_client { limits::REJOIN_AFTER } else { limits::REJOIN_WITHIN };
-        let control = &self.lock().control;
-        control.log.is_kept() && control.flow_heard_for().is_some_and(|heard| heard.min(silent_for) >= most)
+        self.may_outlive_control() && self.lock_heard().flow_alone_for(clock::now(), heard_at) >= most
     }
 
-    /// A control connection ends. Whether the session goes on without it, for a while.
-    pub(super) fn leave_control(&self, turn: u32, silent_for: Duration, error: Option<&RunError>) -> bool {
+    /// A control connection ends, whose last byte came at `heard_at`. Whether the session goes on without it, for a
+    /// while.
+    pub(super) fn leave_control(&self, turn: u32, heard_at: Instant, error: Option<&RunError>) -> bool {
+        let (now, heard) = (clock::now(), *self.lock_heard());
         let cut_off = RunError::cut_off(&self.peer());
         let mut state = self.lock();
         let State { control, end, .. } = &mut *state;
@@ -102,9 +81,9 @@ impl Session {
         let is_passing = error.is_none_or(|error| matches!(error.cause, Cause::Connection | Cause::TimedOut));
         let has_followed = control.turn != turn;
         let outlives = end.is_none()
-            && (has_followed || (is_passing && control.log.is_kept() && control.flow_heard_for().is_some()));
+            && (has_followed || (is_passing && control.log.is_kept() && heard.flow_is_fresh(now)));
         if outlives && control.lost.is_none() {
-            let since = clock::now().checked_sub(silent_for).unwrap_or_else(clock::now);
+            let since = now.checked_sub(heard.flow_alone_for(now, heard_at)).unwrap_or(now);
             control.lost = Some((since, error.cloned().unwrap_or(cut_off)));
             tracing::info!(error = error.map(|e| &e.text), "the control connection is gone");
         }
@@ -117,12 +96,9 @@ impl Session {
     /// one, or the session is over. protocol.md [REJOIN-3]
     pub async fn await_control(&self) {
         while !self.is_over() {
-            let (lost, is_fresh) = {
-                let control = &self.lock().control;
-                (control.lost.clone(), control.flow_heard_for().is_some())
-            };
-            let Some((since, error)) = lost else { return };
-            if clock::now() >= since + limits::REJOIN_WITHIN || !is_fresh {
+            let Some((since, error)) = self.lock().control.lost.clone() else { return };
+            let now = clock::now();
+            if now >= since + limits::REJOIN_WITHIN || !self.lock_heard().flow_is_fresh(now) {
                 self.finish(Err(error));
                 return;
             }
@@ -182,18 +158,5 @@ impl Control {
         if self.turn == turn {
             self.attached = Some(turn);
         }
-    }
-
-    /// For how long nothing came over UDP, if anything ever did.
-    pub fn udp_silent_for(&self) -> Option<Duration> {
-        self.udp_heard.map(|at| clock::now().saturating_duration_since(at))
-    }
-
-    /// For how long the flow has been heard up to now; `None` if it is silent.
-    fn flow_heard_for(&self) -> Option<Duration> {
-        let (since, last) = self.flow_heard?;
-        let now = clock::now();
-        (now.saturating_duration_since(last) < limits::FLOW_FRESH)
-            .then(|| now.saturating_duration_since(since))
     }
 }
