@@ -118,6 +118,9 @@ pub const CREDIT_TOTAL_BYTES: u64 = 256 << 20;
 pub const DISCARD_HELD_BYTES: u64 = 64 << 20;
 /// The same of all such sessions of a process together.
 pub const DISCARD_HELD_TOTAL_BYTES: u64 = 256 << 20;
+/// Content that came before its turn on its way to standard output, bytes: what the credit lets be there, and eight times
+/// its least on top, since that much is granted however much is held.
+pub const OUTPUT_HELD_BYTES: u64 = CREDIT_MAX_BYTES + 8 * CREDIT_MIN_BYTES;
 /// Read but unsent data that a sender keeps, bytes.
 pub const SEND_QUEUE_BYTES: usize = 8 << 20;
 /// Data that a sender keeps for a source that cannot be read twice (standard input), bytes, until it is placed.
@@ -235,6 +238,7 @@ const _: () = assert!(CREDIT_MIN_BYTES >= CHUNK_MAX_BYTES as u64, "one chunk alw
 const _: () = assert!(CREDIT_MIN_BYTES <= CREDIT_MAX_BYTES && CREDIT_MAX_BYTES <= CREDIT_TOTAL_BYTES);
 const _: () = assert!(DISCARD_HELD_BYTES <= DISCARD_HELD_TOTAL_BYTES);
 const _: () = assert!(DISCARD_HELD_BYTES + CREDIT_MAX_BYTES <= RSS_MAX_BYTES);
+const _: () = assert!(OUTPUT_HELD_BYTES + CREDIT_MAX_BYTES <= RSS_MAX_BYTES);
 const _: () = assert!(RESUME_MIN_BYTES >= CHUNK_BYTES as u64 && RESUME_MIN_BYTES <= CHECKPOINT_BYTES);
 const _: () = assert!(SUMS_PER_FRAME * 4 + 64 <= CONTROL_MAX_BYTES);
 const _: () = assert!(RESUME_SPANS_MAX * 16 + 64 <= CONTROL_MAX_BYTES);

@@ -2,10 +2,12 @@
 
 mod common;
 
+use std::collections::VecDeque;
 use std::fs;
 use std::net::UdpSocket;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::{Duration, Instant};
 
 use common::process::Server;
 use common::proxy::{Manner, Proxy};
@@ -16,6 +18,8 @@ use haul::wire::packet::HEADER_BYTES;
 use serde_json::{Value, json};
 
 const UDP: [&str; 2] = ["--transport", "udp"];
+/// A long way, for loopback.
+const LATE: Duration = Duration::from_millis(100);
 
 #[test]
 fn files_go_over_udp_in_both_directions() {
@@ -395,6 +399,38 @@ fn pipes_go_over_udp_too() {
     let got = here.start(["get", &serve.at("piped"), "-o", "-"].into_iter().chain(UDP)).end().with(0).stdout;
 
     assert!(got == content);
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "what is late is late by the clock")]
+fn what_goes_to_a_pipe_is_in_order_also_when_datagrams_are_lost_and_swapped() {
+    let (here, there) = (Place::new(), Place::new());
+    let content = noise(8, 24_000_000);
+    there.write("file", &content);
+    let serve = there.listen(["serve", "."]);
+    // What the client answers is late, so that chunks are under way while what is lost of one is sent again.
+    let mut late = VecDeque::new();
+    let mut swapped: Option<Vec<u8>> = None;
+    let relay = Relay::start(
+        serve.address(),
+        Box::new(move |is_of_client, count, datagram| {
+            if is_of_client {
+                late.push_back((Instant::now(), datagram.to_vec()));
+                let due = late.iter().take_while(|(since, _)| since.elapsed() > LATE).count();
+                return late.drain(..due).map(|(_, datagram)| datagram).collect();
+            }
+            match count % 500 {
+                3 => Vec::new(),
+                40 => swapped.replace(datagram.to_vec()).into_iter().collect(),
+                _ => vec![datagram.to_vec()],
+            }
+        }),
+    );
+    let ticket = serve.over_at(relay.proxy.address, "file");
+
+    let got = here.start(["get", &ticket, "-o", "-"].into_iter().chain(UDP)).end().with(0);
+
+    assert!(got.stdout == content);
 }
 
 #[test]

@@ -293,6 +293,7 @@ impl Reader {
             if !self.ready.is_empty() && !self.hand_over(file) {
                 return Ok(());
             }
+            self.read_lost();
         }
         if let source::Piece::End { size, digest } = source.end()? {
             self.end(FileEnd { file, size, digest }, name);
@@ -358,8 +359,11 @@ impl Reader {
                 }
                 Err(error) => return self.failed(file, name, &error),
             }
-            if self.ready_bytes >= limits::CHUNK_MIN_BYTES && !self.hand_over(file) {
-                return;
+            if self.ready_bytes >= limits::CHUNK_MIN_BYTES {
+                if !self.hand_over(file) {
+                    return;
+                }
+                self.read_lost();
             }
         }
     }
@@ -397,6 +401,15 @@ impl Reader {
             Err(error) => self.failed(file, &found.entry.name, &error),
         }
         self.flush();
+    }
+
+    /// Reads what was lost with a carrier, in the middle of a file.
+    fn read_lost(&mut self) {
+        while let Some(ReadJob::Again { file, source: Origin::File(found), offset, len, crc }) =
+            self.session.try_for(|role| sender(role).poll_again())
+        {
+            self.again(file, &found, offset, len, crc);
+        }
     }
 
     fn again(&mut self, file: u64, found: &Found, offset: u64, len: usize, crc: u32) {

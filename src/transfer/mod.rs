@@ -182,7 +182,12 @@ pub enum Event {
         /// How many, 1..=`limits::SUMS_PER_FRAME`.
         count: u64,
     },
-    /// A range was written, or discarded because its file has an outcome.
+    /// So much waits in memory for what comes before it in its file, although it was told as placed.
+    Held {
+        /// Bytes in all.
+        bytes: u64,
+    },
+    /// A range was written, kept until its turn, or discarded because its file has an outcome.
     Placed {
         /// Entry number.
         file: u64,

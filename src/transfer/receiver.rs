@@ -35,6 +35,8 @@ pub struct Receiver {
     jobs: VecDeque<Job>,
     /// Bytes of content in `jobs` and at the target, not yet placed.
     unplaced_bytes: u64,
+    /// What is placed, and waits in the target's memory for its turn, bytes.
+    held_bytes: u64,
     /// Bytes of DATA content received in this session.
     received_bytes: u64,
     /// What the sender may have sent in all, as it was last told.
@@ -103,6 +105,7 @@ impl Receiver {
             early_frames: 0,
             jobs: VecDeque::new(),
             unplaced_bytes: 0,
+            held_bytes: 0,
             received_bytes: 0,
             credit: 0,
             window: window_max.min(limits::CREDIT_MIN_BYTES),
@@ -485,6 +488,10 @@ impl Receiver {
                 self.on_check(file, first, count);
                 None
             }
+            Event::Held { bytes } => {
+                self.held_bytes = bytes;
+                None
+            }
             Event::Placed { file, offset, len, buffer } => {
                 let is_data = buffer.capacity() > 0;
                 self.on_placed(file, offset, len, is_data);
@@ -568,11 +575,19 @@ impl Receiver {
         self.most_unplaced_bytes = self.unplaced_bytes;
     }
 
-    /// What the sender may send in all, bytes, as a flow tells it at once. protocol.md [CREDIT-3]
+    /// What the sender may send in all, bytes, as a flow tells it at once.
     pub fn grant(&mut self) -> u64 {
-        let granted = self.received_bytes - self.unplaced_bytes + self.window;
-        self.credit = self.credit.max(granted);
+        self.credit = self.credit.max(self.granted());
         self.credit
+    }
+
+    /// The same without what was promised before. What waits for its turn takes of the window, so that a sender which
+    /// has overtaken itself slows down; but never all of it, since the piece that is missing may have to come again.
+    fn granted(&self) -> u64 {
+        // protocol.md [CREDIT-3]
+        let least = self.window.min(limits::CREDIT_MIN_BYTES);
+        let window = self.window.saturating_sub(self.held_bytes).max(least);
+        self.received_bytes - self.unplaced_bytes + window
     }
 
     /// Whether a carrier is gone.
@@ -608,9 +623,8 @@ impl Receiver {
         if let Some(frame) = self.control.pop_front() {
             return Some(frame);
         }
-        let granted = self.received_bytes - self.unplaced_bytes + self.window;
         // Credit alone goes out in steps, so that it does not cost a frame per byte, nor one for nothing.
-        if !self.placed.is_empty() || granted >= self.credit + (self.window / 4).max(1) {
+        if !self.placed.is_empty() || self.granted() >= self.credit + (self.window / 4).max(1) {
             self.flush_placed();
             return self.control.pop_front();
         }

@@ -310,6 +310,19 @@ impl<S: Clone> Sender<S> {
         None
     }
 
+    /// What was lost and is to be read again before anything else, also before the rest of a file that is being read:
+    /// whoever needs the bytes in order keeps in memory all that overtakes them.
+    pub fn poll_again(&mut self) -> Option<ReadJob<S>> {
+        while let Some(ReadJob::Again { file, .. }) = self.jobs.front() {
+            let is_open = self.open.contains_key(file);
+            let job = self.jobs.pop_front();
+            if is_open {
+                return job;
+            }
+        }
+        None
+    }
+
     /// Whether the reader may hand over another chunk. `false` asks it to wait.
     pub fn has_room(&self) -> bool {
         self.queued_bytes + limits::CHUNK_MIN_BYTES <= limits::SEND_QUEUE_BYTES

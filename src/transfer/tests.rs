@@ -804,6 +804,25 @@ fn what_was_lost_with_a_connection_costs_no_credit() {
 }
 
 #[test]
+fn what_was_lost_is_read_again_before_the_rest_of_a_file() {
+    let mut sender = sending(&[file(9), file(9), file(9)]);
+    sender.handle_frame(credit(9, &[])).unwrap();
+    (0..3).for_each(|file| sender.handle_frame(want(file, Want::Content)).unwrap());
+    assert!(sender.poll_again().is_none(), "nothing is lost");
+    (0..2).for_each(|_| drop(sender.poll_job()));
+    sender.on_piece(data(0, 0, 5, false));
+    sender.on_piece(data(1, 0, 4, false));
+    while sender.poll_frame(3).is_some() {}
+
+    sender.handle_frame(stream_end(3, 0)).unwrap();
+    sender.handle_frame(outcome(1, failure())).unwrap();
+
+    assert!(matches!(sender.poll_again(), Some(ReadJob::Again { file: 0, offset: 0, len: 5, .. })));
+    assert!(sender.poll_again().is_none(), "of a file with an outcome nothing is read, nor is another begun");
+    assert!(matches!(sender.poll_job(), Some(ReadJob::Content { file: 2, .. })));
+}
+
+#[test]
 fn what_was_kept_of_a_file_that_failed_is_let_go_with_its_connection() {
     let mut sender = sending(&[Kind::Stream]);
     sender.handle_frame(want(0, Want::Content)).unwrap();
@@ -874,6 +893,34 @@ fn credit_comes_back_with_placement_and_never_falls_with_the_window() {
     receiver.handle_frame(1, content_of(0, WINDOW, 1)).unwrap();
     receiver.on_event(placed(0, WINDOW, 1));
     assert_eq!(granted(&mut receiver), Some(WINDOW + WINDOW / 2));
+}
+
+#[test]
+fn what_waits_for_its_turn_takes_of_the_window_but_for_its_least() {
+    // protocol.md [CREDIT-2], [CREDIT-3]
+    let (least, piece) = (limits::CREDIT_MIN_BYTES, limits::CHUNK_BYTES as u64);
+    let (mut receiver, mut received) = (Receiver::new(4 * least), 0);
+    receiver.handle_frame(CONTROL, entries(0, vec![entry(file(1 << 40))])).unwrap();
+    granted(&mut receiver);
+    let mut window_with = |held: u64| {
+        receiver.on_event(Event::Held { bytes: held });
+        // The window grows; credit that was granted before is used up.
+        loop {
+            receiver.handle_frame(CONTROL, content_of(0, received, piece)).unwrap();
+            receiver.on_event(placed(0, received, piece));
+            received += piece;
+            let window = granted(&mut receiver).unwrap() - received;
+            if received.is_multiple_of(16 * least) {
+                return window;
+            }
+        }
+    };
+
+    assert_eq!(window_with(0), 4 * least);
+    assert_eq!(window_with(least), 3 * least);
+    assert_eq!(window_with(4 * least), least);
+    assert_eq!(window_with(u64::MAX), least);
+    assert_eq!(window_with(0), 4 * least);
 }
 
 #[test]

@@ -383,13 +383,17 @@ fn a_client_writes_through_no_link_that_a_server_has_made_and_takes_none_of_our_
 }
 
 #[test]
-fn what_goes_to_standard_output_comes_in_order_and_once() {
-    let lies: [Lie; 4] = [
-        ("a gap", |wire| wire.send(data(0, 1, b"b"))),
+fn what_goes_to_standard_output_comes_once_and_within_its_size() {
+    let lies: [Lie; 5] = [
         ("content twice", |wire| {
             wire.send(data(0, 0, b"ab"));
             wire.send(data(0, 1, b"b"));
         }),
+        ("what waits for its turn twice", |wire| {
+            wire.send(data(0, 2, b"cd"));
+            wire.send(data(0, 3, b"d"));
+        }),
+        ("content behind the end", |wire| wire.send(data(0, 4, b"ef"))),
         ("more than was announced", |wire| wire.send(data(0, 0, b"123456"))),
         ("a hole behind the end", |wire| wire.send_raw(&hole(0, 4, 2))),
     ];

@@ -4,11 +4,12 @@
 //! Nothing here knows a disk or a directory. What comes before its turn is held in memory, since there is no file to read
 //! it back from. A file of which more has to wait than [`Memory`] has is taken to its end, and cannot be proven then.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::ProtocolViolation;
+use super::held::{Held, price_bytes};
 use super::ledger::{Ledger, failed};
 use super::links::{Linked, LinkedFiles};
 use super::raw::{describe, lack_of};
@@ -69,8 +70,8 @@ struct Incoming {
     placement: Placement,
     /// `None`: too much came before its turn to follow.
     cursor: Option<DigestCursor>,
-    /// What came before its turn, by offset.
-    held: BTreeMap<u64, Held>,
+    /// What came before its turn.
+    held: Held,
 }
 
 /// What a number without an outcome waits for.
@@ -83,16 +84,6 @@ enum Awaited {
     /// The outcome of the file that it is another name of.
     Link,
 }
-
-/// Content or a hole behind the cursor.
-#[derive(Debug)]
-enum Held {
-    Bytes(Vec<u8>),
-    Zeros(u64),
-}
-
-/// What a piece that is held takes besides its bytes, about, so that nobody fills our memory with small ones.
-const HELD_OVERHEAD_BYTES: u64 = 128;
 
 impl Discard {
     pub(super) fn new(digest: DigestKind, bytes_max: u64, memory: Arc<Memory>) -> Self {
@@ -248,7 +239,7 @@ impl Discard {
             kind,
             placement: Placement::new(size),
             cursor: Some(DigestCursor::new(self.digest)),
-            held: BTreeMap::new(),
+            held: Held::default(),
         }
     }
 
@@ -302,12 +293,8 @@ impl Discard {
             self.catch_up(file);
             return;
         }
-        let held = match piece {
-            Piece::Bytes(bytes) => Held::Bytes(bytes.to_vec()),
-            Piece::Hole(len) => Held::Zeros(len),
-        };
-        if self.try_hold(held.memory_bytes()) {
-            self.open.get_mut(&file).expect("as above").held.insert(offset, held);
+        if self.try_hold(price_bytes(piece)) {
+            self.open.get_mut(&file).expect("as above").held.hold(offset, piece);
         } else {
             self.give_proof_up(file);
         }
@@ -317,14 +304,14 @@ impl Discard {
     fn catch_up(&mut self, file: u64) {
         let incoming = self.open.get_mut(&file).expect("the caller has just placed it");
         let Some(cursor) = &mut incoming.cursor else { return };
-        let mut freed = 0;
-        while let Some(held) = incoming.held.remove(&cursor.hashed_bytes()) {
-            freed += held.memory_bytes();
-            match held {
-                Held::Zeros(len) => cursor.zeros(len),
-                Held::Bytes(bytes) => cursor.feed(&bytes),
+        let held_before = incoming.held.memory_bytes();
+        while let Some(early) = incoming.held.take(cursor.hashed_bytes()) {
+            match early.as_piece() {
+                Piece::Bytes(bytes) => cursor.feed(bytes),
+                Piece::Hole(len) => cursor.zeros(len),
             }
         }
+        let freed = held_before - incoming.held.memory_bytes();
         self.let_go(freed);
     }
 
@@ -344,7 +331,7 @@ impl Discard {
     fn give_proof_up(&mut self, file: u64) {
         let incoming = self.open.get_mut(&file).expect("the caller has just placed it");
         incoming.cursor = None;
-        let freed = std::mem::take(&mut incoming.held).into_values().map(|held| held.memory_bytes()).sum();
+        let freed = std::mem::take(&mut incoming.held).memory_bytes();
         self.let_go(freed);
     }
 
@@ -357,7 +344,7 @@ impl Discard {
         proof: Option<(u64, [u8; 32])>,
     ) {
         let Some(incoming) = self.open.remove(&file) else { return };
-        self.let_go(incoming.held.values().map(Held::memory_bytes).sum());
+        self.let_go(incoming.held.memory_bytes());
         self.settle(ledger, file, &incoming, proof, outcome);
     }
 
@@ -424,16 +411,6 @@ impl Incoming {
     }
 }
 
-impl Held {
-    /// Memory that it takes, bytes, about.
-    fn memory_bytes(&self) -> u64 {
-        match self {
-            Self::Bytes(bytes) => bytes.len() as u64 + HELD_OVERHEAD_BYTES,
-            Self::Zeros(_) => HELD_OVERHEAD_BYTES,
-        }
-    }
-}
-
 /// What becomes of another name of a file that was thrown away. protocol.md [ENTRY-3]
 fn of_link(linked: &Linked, path: &RelPath) -> Outcome {
     match linked {
@@ -458,6 +435,7 @@ fn tell(
 
 #[cfg(test)]
 mod tests {
+    use super::super::held::OVERHEAD_BYTES;
     use super::super::tests::{config, digest, entry, file_entry, outcomes};
     use super::super::{Event, Job, Place, Target};
     use super::*;
@@ -536,7 +514,7 @@ mod tests {
 
     #[test]
     fn what_waits_for_its_turn_is_bounded_and_given_back() {
-        let two = 2 * (2 + HELD_OVERHEAD_BYTES);
+        let two = 2 * (2 + OVERHEAD_BYTES);
         let memory = Arc::new(Memory { left: AtomicU64::new(two) });
         let mut target = target_with(100, &memory);
         announce(&mut target, vec![file_entry("f", 6), file_entry("g", 6)]);
@@ -564,7 +542,7 @@ mod tests {
         announce(&mut target, vec![file_entry("f", 1 << 30)]);
         let least = limits::DISCARD_HELD_TOTAL_BYTES - limits::DISCARD_HELD_BYTES;
 
-        for offset in 1..=limits::DISCARD_HELD_BYTES / (HELD_OVERHEAD_BYTES + 1) {
+        for offset in 1..=limits::DISCARD_HELD_BYTES / (OVERHEAD_BYTES + 1) {
             data(&mut target, 0, offset, b"x");
             assert!(memory.left.load(Relaxed) >= least);
         }

@@ -60,6 +60,8 @@ pub(super) struct Ledger {
     files: u64,
     /// No entries follow.
     listed: bool,
+    /// What waits for its turn in memory, as the session was told, bytes.
+    held_bytes: u64,
     /// For the session.
     events: VecDeque<Event>,
     summary: Summary,
@@ -111,6 +113,14 @@ impl Ledger {
 
     pub(super) fn placed(&mut self, file: u64, offset: u64, len: u64, buffer: Vec<u8>) {
         self.events.push_back(Event::Placed { file, offset, len, buffer });
+    }
+
+    /// So much waits for its turn in memory, bytes; told where it differs from what was told.
+    pub(super) fn held(&mut self, bytes: u64) {
+        if self.held_bytes != bytes {
+            self.held_bytes = bytes;
+            self.events.push_back(Event::Held { bytes });
+        }
     }
 
     pub(super) fn raw_placed(&mut self, len: u64, discarded: u64) {

@@ -24,6 +24,7 @@ mod discard;
 mod examine;
 mod expected;
 mod finish;
+mod held;
 mod ledger;
 mod links;
 mod make;
@@ -94,9 +95,6 @@ pub enum ProtocolViolation {
     /// The end came before all bytes.
     #[error("the sender ended entry {file} at {size} bytes, but {placed} had come")]
     Incomplete { file: u64, size: u64, placed: u64 },
-    /// A stream to standard output with a gap.
-    #[error("the sender sent offset {offset} of entry {file} to standard output where {expected} was next")]
-    OutOfOrder { file: u64, offset: u64, expected: u64 },
     /// A hard link to something that is no earlier linked file.
     #[error("the sender announced entry {link} as another name of {file}, which is no file that allows it")]
     NotLinked { link: u64, file: u64 },
@@ -160,7 +158,9 @@ impl Target {
                 self.ledger.check_announced(file)?;
                 match &mut self.sink {
                     Sink::Tree(tree) => tree.on_data(&mut self.ledger, file, offset, &bytes)?,
-                    Sink::Output(output) => output.on_data(&mut self.ledger, file, offset, &bytes)?,
+                    Sink::Output(output) => {
+                        output.on_piece(&mut self.ledger, file, offset, Piece::Bytes(&bytes))?;
+                    }
                     Sink::Discard(discard) => {
                         discard.on_piece(&mut self.ledger, file, offset, Piece::Bytes(&bytes))?;
                     }
@@ -174,7 +174,9 @@ impl Target {
                 self.ledger.check_announced(file)?;
                 match &mut self.sink {
                     Sink::Tree(tree) => tree.on_hole(&mut self.ledger, file, offset, len)?,
-                    Sink::Output(output) => output.on_hole(&mut self.ledger, file, offset, len)?,
+                    Sink::Output(output) => {
+                        output.on_piece(&mut self.ledger, file, offset, Piece::Hole(len))?;
+                    }
                     Sink::Discard(discard) => {
                         discard.on_piece(&mut self.ledger, file, offset, Piece::Hole(len))?;
                     }

@@ -1,21 +1,26 @@
 //! A target that is a stream, usually standard output: one file, in order, proven at its end.
 //!
 //! Bytes are passed on as they come, so whoever reads them has them before the proof; the outcome tells whether they
-//! were the right ones.
+//! were the right ones. Pieces overtake each other, on a flow and when one carrier takes over from another: what comes
+//! before its turn is held in memory, and counts as placed. It cannot count as unplaced, because a carrier's end is told
+//! when all is placed that came on it, and what is missing may come again only then. The memory is bounded twice: the
+//! session grants less the more is held ([`Event::Held`](super::Event::Held)), so that a sender which repeats what was
+//! lost before it reads on stays far below `limits::OUTPUT_HELD_BYTES`; beyond that, the file fails.
 
-use std::collections::BTreeMap;
 use std::io::{ErrorKind, Write};
 
 use super::ProtocolViolation;
 use super::config::TargetConfig;
 use super::expected::Expected;
+use super::held::{Held, price_bytes};
 use super::ledger::{Ledger, failed};
+use super::receive::Piece;
 use crate::file::failure::{Failure, plain};
 use crate::file::path::{PathError, RelPath};
 use crate::file::publish::Verdict;
 use crate::limits;
 use crate::transfer::cursor::DigestCursor;
-use crate::transfer::placement::PlaceError;
+use crate::transfer::placement::Placement;
 use crate::wire::message::{Code, DigestKind, Entry, Kind, Outcome, Want};
 
 /// The one file and where it goes.
@@ -39,10 +44,12 @@ struct Passing {
     size: Option<u64>,
     /// The digest that it has to have, where one is known.
     expected: Option<[u8; 32]>,
+    /// What has come, passed on or held.
+    placement: Placement,
     /// Has taken everything that was passed on.
     cursor: DigestCursor,
-    /// Holes behind the cursor's place, by offset; at most `limits::BACKLOG_MAX_FRAMES`.
-    early_holes: BTreeMap<u64, u64>,
+    /// What came before its turn, `<= limits::OUTPUT_HELD_BYTES`.
+    held: Held,
 }
 
 impl Output {
@@ -82,64 +89,33 @@ impl Output {
         Ok(())
     }
 
-    pub(super) fn on_data(
+    /// Passes content or a hole on, and what waited for it; or holds it until its turn.
+    pub(super) fn on_piece(
         &mut self,
         ledger: &mut Ledger,
         file: u64,
         offset: u64,
-        bytes: &[u8],
+        piece: Piece<'_>,
     ) -> Result<(), ProtocolViolation> {
-        if self.expects(file, offset, bytes.len() as u64)? {
-            self.pass(ledger, bytes);
-            self.pass_early_holes(ledger);
-        }
-        Ok(())
-    }
-
-    pub(super) fn on_hole(
-        &mut self,
-        ledger: &mut Ledger,
-        file: u64,
-        offset: u64,
-        len: u64,
-    ) -> Result<(), ProtocolViolation> {
-        // A hole costs no credit, so that it may come before the content in front of it.
-        let is_early =
-            |passing: &&mut Passing| passing.number == file && offset > passing.cursor.hashed_bytes();
-        if let Some(passing) = self.passing.as_mut().filter(is_early) {
-            let is_within =
-                offset.checked_add(len).is_some_and(|end| passing.size.is_none_or(|size| end <= size));
-            if !is_within || passing.early_holes.len() >= limits::BACKLOG_MAX_FRAMES {
-                let size = passing.size.unwrap_or(u64::MAX);
-                return Err(ProtocolViolation::Placement {
-                    file,
-                    why: PlaceError::BeyondSize { offset, len, size },
-                });
-            }
-            passing.early_holes.insert(offset, len);
+        let Some(passing) = self.passing.as_mut().filter(|passing| passing.number == file) else {
             return Ok(());
+        };
+        let placed = passing.placement.place(offset, piece.len());
+        placed.map_err(|why| ProtocolViolation::Placement { file, why })?;
+        // What was passed on is placed, so that nothing else comes in front of the cursor.
+        if offset == passing.cursor.hashed_bytes() {
+            self.pass_piece(ledger, piece);
+            self.catch_up(ledger);
+        } else if passing.held.memory_bytes() + price_bytes(piece) <= limits::OUTPUT_HELD_BYTES {
+            passing.held.hold(offset, piece);
+        } else {
+            let text =
+                "so much of it came before its turn that there is not enough memory to wait for the rest";
+            let failure = Failure::new(Code::NoSpace, &passing.name, text);
+            self.fail(ledger, failure);
         }
-        if self.expects(file, offset, len)? {
-            self.pass_zeros(ledger, len);
-            self.pass_early_holes(ledger);
-        }
+        self.tell_held(ledger);
         Ok(())
-    }
-
-    fn pass_zeros(&mut self, ledger: &mut Ledger, mut left: u64) {
-        while left > 0 && self.passing.is_some() {
-            let step = usize::try_from(left).map_or(ZEROS.len(), |left| left.min(ZEROS.len()));
-            self.pass(ledger, &ZEROS[..step]);
-            left -= step as u64;
-        }
-    }
-
-    fn pass_early_holes(&mut self, ledger: &mut Ledger) {
-        while let Some(passing) = &mut self.passing
-            && let Some(len) = passing.early_holes.remove(&passing.cursor.hashed_bytes())
-        {
-            self.pass_zeros(ledger, len);
-        }
     }
 
     pub(super) fn on_end(
@@ -157,8 +133,13 @@ impl Output {
         {
             return Err(ProtocolViolation::SizeChanged { file, announced, ended: size });
         }
-        let placed = passing.cursor.hashed_bytes();
-        let own = passing.cursor.finish(size).ok_or(ProtocolViolation::Incomplete { file, size, placed })?;
+        // protocol.md [FILE-3]
+        if !passing.placement.is_complete(size) {
+            let placed = passing.placement.placed_bytes();
+            return Err(ProtocolViolation::Incomplete { file, size, placed });
+        }
+        let own =
+            passing.cursor.finish(size).expect("the cursor is at the end of what has come without a gap");
         let result = if own != digest {
             let text = "the bytes that were passed on do not have the digest that the sender computed";
             Err(Failure::new(Code::Integrity, &passing.name, text))
@@ -176,6 +157,7 @@ impl Output {
     pub(super) fn on_failed(&mut self, ledger: &mut Ledger, file: u64, code: Code, text: String) {
         if let Some(passing) = self.passing.take_if(|passing| passing.number == file) {
             tell(ledger, file, passing.name, Outcome::Failed { code, text }, None);
+            self.tell_held(ledger);
         }
     }
 
@@ -198,27 +180,31 @@ impl Output {
         }
         self.taken = true;
         let cursor = DigestCursor::new(self.digest);
-        let early_holes = BTreeMap::new();
-        Ok(Passing { number, name: entry.name.clone(), size, expected, cursor, early_holes })
+        let (placement, held) = (Placement::new(size), Held::default());
+        Ok(Passing { number, name: entry.name.clone(), size, expected, placement, cursor, held })
     }
 
-    /// Whether these bytes are to be passed on; an error where they are not the next ones.
-    fn expects(&self, file: u64, offset: u64, len: u64) -> Result<bool, ProtocolViolation> {
-        let Some(passing) = self.passing.as_ref().filter(|passing| passing.number == file) else {
-            return Ok(false);
-        };
-        let misplaced = |why| Err(ProtocolViolation::Placement { file, why });
-        let expected = passing.cursor.hashed_bytes();
-        if offset != expected {
-            return Err(ProtocolViolation::OutOfOrder { file, offset, expected });
+    /// Passes on what was held and has its turn.
+    fn catch_up(&mut self, ledger: &mut Ledger) {
+        while let Some(passing) = &mut self.passing
+            && let Some(early) = passing.held.take(passing.cursor.hashed_bytes())
+        {
+            self.pass_piece(ledger, early.as_piece());
         }
-        if len == 0 {
-            return misplaced(PlaceError::Empty { offset });
+    }
+
+    fn pass_piece(&mut self, ledger: &mut Ledger, piece: Piece<'_>) {
+        match piece {
+            Piece::Bytes(bytes) => self.pass(ledger, bytes),
+            Piece::Hole(len) => self.pass_zeros(ledger, len),
         }
-        match (offset.checked_add(len), passing.size) {
-            (None, _) => misplaced(PlaceError::TooFar { offset, len }),
-            (Some(end), Some(size)) if end > size => misplaced(PlaceError::BeyondSize { offset, len, size }),
-            _ => Ok(true),
+    }
+
+    fn pass_zeros(&mut self, ledger: &mut Ledger, mut left: u64) {
+        while left > 0 && self.passing.is_some() {
+            let step = usize::try_from(left).map_or(ZEROS.len(), |left| left.min(ZEROS.len()));
+            self.pass(ledger, &ZEROS[..step]);
+            left -= step as u64;
         }
     }
 
@@ -230,11 +216,19 @@ impl Output {
             Ok(()) => passing.cursor.feed(bytes),
             Err(error) => {
                 let failure = cannot_pass(&passing.name, &error);
-                let (number, name) = (passing.number, std::mem::take(&mut passing.name));
-                self.passing = None;
-                tell(ledger, number, name, failed(failure), None);
+                self.fail(ledger, failure);
             }
         }
+    }
+
+    fn fail(&mut self, ledger: &mut Ledger, failure: Failure) {
+        if let Some(passing) = self.passing.take() {
+            tell(ledger, passing.number, passing.name, failed(failure), None);
+        }
+    }
+
+    fn tell_held(&self, ledger: &mut Ledger) {
+        ledger.held(self.passing.as_ref().map_or(0, |passing| passing.held.memory_bytes()));
     }
 }
 
@@ -265,9 +259,11 @@ mod tests {
     use std::io;
     use std::sync::{Arc, Mutex};
 
+    use super::super::held::OVERHEAD_BYTES;
     use super::super::tests::{config, digest, entry, file_entry, outcomes};
-    use super::super::{Job, Place, Target};
+    use super::super::{Event, Job, Place, Target};
     use super::*;
+    use crate::transfer::placement::PlaceError;
 
     #[test]
     fn one_file_is_passed_on_in_order_and_proven_at_its_end() {
@@ -301,13 +297,116 @@ mod tests {
     }
 
     #[test]
-    fn bytes_out_of_order_end_the_session() {
+    fn bytes_and_holes_that_overtake_each_other_are_passed_on_in_order() {
+        let content = b"ab\0\0cdef";
+        let piece = |number: u8| match number {
+            0 => Job::Data { file: 0, offset: 0, bytes: b"ab".to_vec() },
+            1 => Job::Hole { file: 0, offset: 2, len: 2 },
+            2 => Job::Data { file: 0, offset: 4, bytes: b"cd".to_vec() },
+            _ => Job::Data { file: 0, offset: 6, bytes: b"ef".to_vec() },
+        };
+        for order in [[0, 1, 2, 3], [3, 2, 1, 0], [1, 3, 0, 2], [2, 0, 3, 1], [3, 1, 2, 0]] {
+            for kind in [Kind::Stream, Kind::File { size: 8, sparse: true, linked: false }] {
+                let (mut target, written) = output();
+                target.handle(Job::Entries { first: 0, entries: vec![entry("f", kind)] }).unwrap();
+
+                order.iter().for_each(|&number| target.handle(piece(number)).unwrap());
+                target.handle(Job::End { file: 0, size: 8, digest: digest(content) }).unwrap();
+
+                assert_eq!(*written.lock().unwrap(), content, "{order:?}");
+                assert_eq!(outcomes(&mut target), [(0, Outcome::Done)]);
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_held_is_placed_at_once_and_told_until_it_has_its_turn() {
         let (mut target, _) = output();
-        target.handle(Job::Entries { first: 0, entries: vec![file_entry("f", 8)] }).unwrap();
+        target.handle(Job::Entries { first: 0, entries: vec![file_entry("f", 4)] }).unwrap();
+        while target.poll_event().is_some() {}
 
-        let result = target.handle(Job::Data { file: 0, offset: 4, bytes: b"late".to_vec() });
+        target.handle(Job::Data { file: 0, offset: 2, bytes: b"cd".to_vec() }).unwrap();
+        assert_eq!(target.poll_event(), Some(Event::Held { bytes: 2 + OVERHEAD_BYTES }));
+        assert!(matches!(target.poll_event(), Some(Event::Placed { offset: 2, len: 2, .. })));
+        target.handle(Job::Data { file: 0, offset: 0, bytes: b"ab".to_vec() }).unwrap();
 
-        assert_eq!(result, Err(ProtocolViolation::OutOfOrder { file: 0, offset: 4, expected: 0 }));
+        // In this order, so that the credit that comes back is told with what is placed.
+        assert_eq!(target.poll_event(), Some(Event::Held { bytes: 0 }));
+        assert!(matches!(target.poll_event(), Some(Event::Placed { offset: 0, len: 2, .. })));
+        assert_eq!(target.poll_event(), None);
+    }
+
+    #[test]
+    fn nothing_is_held_of_a_file_that_its_sender_gives_up() {
+        let (mut target, _) = output();
+        target.handle(Job::Entries { first: 0, entries: vec![file_entry("f", 4)] }).unwrap();
+        target.handle(Job::Hole { file: 0, offset: 2, len: 2 }).unwrap();
+
+        target.handle(Job::Failed { file: 0, code: Code::SourceChanged, text: String::new() }).unwrap();
+
+        let told = std::iter::from_fn(|| target.poll_event());
+        assert_eq!(
+            told.filter(|event| matches!(event, Event::Held { .. })).last(),
+            Some(Event::Held { bytes: 0 })
+        );
+    }
+
+    #[test]
+    fn what_overlaps_ends_the_session_whether_it_was_passed_on_or_is_held() {
+        // protocol.md [DATA-6]
+        for (offset, len) in [(0, 1), (1, 2), (4, 2), (3, 2), (5, 3), (0, 8)] {
+            for is_hole in [false, true] {
+                let (mut target, _) = output();
+                target.handle(Job::Entries { first: 0, entries: vec![file_entry("f", 8)] }).unwrap();
+                target.handle(Job::Data { file: 0, offset: 0, bytes: b"ab".to_vec() }).unwrap();
+                target.handle(Job::Data { file: 0, offset: 4, bytes: b"ef".to_vec() }).unwrap();
+
+                let result = target.handle(match is_hole {
+                    true => Job::Hole { file: 0, offset, len },
+                    false => Job::Data { file: 0, offset, bytes: vec![1; usize::try_from(len).unwrap()] },
+                });
+
+                let why = PlaceError::Overlap { offset, len };
+                assert_eq!(result, Err(ProtocolViolation::Placement { file: 0, why }));
+            }
+        }
+    }
+
+    #[test]
+    fn an_end_with_a_gap_ends_the_session() {
+        // protocol.md [FILE-3]: also where as many bytes have come as the end says.
+        for size in [1, 2, 4] {
+            let (mut target, _) = output();
+            target.handle(Job::Entries { first: 0, entries: vec![entry("s", Kind::Stream)] }).unwrap();
+            target.handle(Job::Data { file: 0, offset: 0, bytes: b"ab".to_vec() }).unwrap();
+            target.handle(Job::Data { file: 0, offset: 4, bytes: b"ef".to_vec() }).unwrap();
+
+            let result = target.handle(Job::End { file: 0, size, digest: digest(b"ab") });
+
+            assert_eq!(result, Err(ProtocolViolation::Incomplete { file: 0, size, placed: 4 }));
+        }
+    }
+
+    #[test]
+    fn what_is_held_is_bounded_and_fails_alone() {
+        let (mut target, written) = output();
+        target.handle(Job::Entries { first: 0, entries: vec![file_entry("f", 1 << 40)] }).unwrap();
+        let piece = limits::CHUNK_MAX_BYTES as u64;
+        let count = limits::OUTPUT_HELD_BYTES / (piece + OVERHEAD_BYTES);
+        let early = |number: u64| Job::Data {
+            file: 0,
+            offset: number * piece,
+            bytes: vec![1; limits::CHUNK_MAX_BYTES],
+        };
+
+        (1..=count).for_each(|number| target.handle(early(number)).unwrap());
+        assert_eq!(outcomes(&mut target), [], "just inside");
+        target.handle(early(count + 1)).unwrap();
+        target.handle(early(0)).unwrap();
+
+        let told = outcomes(&mut target);
+        assert!(matches!(told[..], [(0, Outcome::Failed { code: Code::NoSpace, .. })]), "{told:?}");
+        assert!(written.lock().unwrap().is_empty());
     }
 
     #[test]
@@ -350,8 +449,8 @@ mod tests {
         target.handle(Job::Data { file: 0, offset: 1, bytes: b"b".to_vec() }).unwrap();
         target.handle(Job::End { file: 0, size: 2, digest: digest(b"ab") }).unwrap();
 
-        let placed = std::iter::from_fn(|| target.poll_event())
-            .filter(|event| matches!(event, super::super::Event::Placed { .. }));
+        let placed =
+            std::iter::from_fn(|| target.poll_event()).filter(|event| matches!(event, Event::Placed { .. }));
         assert_eq!(placed.count(), 2);
         assert_eq!(target.summary().failures[0].code, Code::File);
         assert!(target.summary().failures[0].text.contains("the program that read it is gone"));
