@@ -37,6 +37,8 @@ mod resume;
 mod tests;
 mod tree;
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::Path;
 
 pub use busy::{BusyNames, Claim};
@@ -45,14 +47,15 @@ pub use discard::Memory;
 pub use ledger::{FailedEntry, Summary};
 
 use self::discard::Discard;
+use self::examine::dir_failure;
 use self::ledger::Ledger;
 use self::output::Output;
 use self::receive::Piece;
 use self::tree::Tree;
-use crate::file::disk::target_dirs::TargetDirs;
+use crate::file::disk::target_dirs::{DirError, TargetDirs};
 use crate::file::disk::{Handle, write};
 use crate::file::failure::reason;
-use crate::file::path::{PathError, escape};
+use crate::file::path::{PathError, RelPath, escape};
 use crate::limits;
 use crate::transfer::placement::PlaceError;
 pub use crate::transfer::{Event, Job};
@@ -126,11 +129,13 @@ impl Target {
         let accept = std::mem::replace(&mut config.accept, Accept::Anything);
         let sink = match std::mem::replace(&mut config.place, Place::Stdout(Box::new(std::io::sink()))) {
             Place::Directory { root, below, rename_top } => {
-                let dirs = dirs_below(&root, write::open_root(&root))?;
+                let made = below.as_ref().filter(|_| !config.dry_run);
+                let dirs = dirs_below(&root, write::open_root(&root), made)?;
                 Sink::Tree(Box::new(Tree::new(config, dirs, below, rename_top)?))
             }
             Place::Opened { root, below } => {
-                let dirs = dirs_below(Path::new("."), Ok(root))?;
+                let made = below.as_ref().filter(|_| !config.dry_run);
+                let dirs = dirs_below(Path::new(""), Ok(root), made)?;
                 Sink::Tree(Box::new(Tree::new(config, dirs, below, None)?))
             }
             Place::Stdout(writer) => Sink::Output(Box::new(Output::new(config, writer))),
@@ -315,9 +320,21 @@ impl Target {
 }
 
 /// The directories below a root, which `path` is the name of in messages.
-fn dirs_below(path: &Path, root: rustix::io::Result<Handle>) -> Result<TargetDirs, TargetError> {
+/// The directories below a root that a person calls `path`, with `below` made there.
+fn dirs_below(
+    path: &Path,
+    root: rustix::io::Result<Handle>,
+    below: Option<&RelPath>,
+) -> Result<TargetDirs, TargetError> {
     let cannot = |errno| TargetError::Root { path: path.to_owned(), reason: reason(errno) };
-    root.and_then(TargetDirs::new).map_err(cannot)
+    let mut dirs = root.and_then(TargetDirs::new).map_err(cannot)?;
+    if let Some(below) = below {
+        dirs.open(Some(below.as_bytes()), true).map_err(|error| {
+            let path = path.join(OsStr::from_bytes(&error.path)).into_os_string().into_vec();
+            TargetError::Below(dir_failure(&DirError { path, ..error }))
+        })?;
+    }
+    Ok(dirs)
 }
 
 /// A peer's text as a person may see it: no control characters.

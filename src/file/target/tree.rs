@@ -7,7 +7,7 @@ use super::ProtocolViolation;
 use super::busy::{BusyNames, Claim};
 use super::config::{LinkRule, TargetConfig, TargetError};
 use super::directories::{Around, Directories};
-use super::examine::{Plan, Site, Wish, dir_failure, examine};
+use super::examine::{Plan, Site, Wish, examine};
 use super::expected::Expected;
 use super::ledger::{Ledger, failed};
 use super::links::LinkedFiles;
@@ -128,7 +128,7 @@ pub(super) struct Settled {
 impl Tree {
     pub(super) fn new(
         config: TargetConfig,
-        mut dirs: TargetDirs,
+        dirs: TargetDirs,
         below: Option<RelPath>,
         rename_top: Option<Vec<u8>>,
     ) -> Result<Self, TargetError> {
@@ -136,12 +136,6 @@ impl Tree {
             && RelPath::parse(top).map_or(true, |path| path.components().count() != 1)
         {
             return Err(TargetError::Top { name: top.clone() });
-        }
-        if let Some(below) = &below
-            && !config.dry_run
-        {
-            dirs.open(Some(below.as_bytes()), true)
-                .map_err(|error| TargetError::Below(dir_failure(&error)))?;
         }
         let rules = Rules {
             digest: config.digest,
